@@ -1,0 +1,49 @@
+# Commands for people and for CI; `make help` lists them. What takes root says so
+# before it does anything, and prints the command to run.
+
+CARGO ?= cargo
+# Passed to test programs: make e2e ARGS='policy'
+ARGS ?=
+
+.PHONY: help build demo test fmt lint unit kernel e2e bench setup-build setup-demo setup-test clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+build: setup-build ## Build the release binary
+	$(CARGO) build --release --package bypass-cli
+
+demo: setup-demo ## Compare throughput and connects with the host, slirp4netns and pasta
+	scripts/demo
+
+test: setup-test ## Everything that CI checks, with one summary at the end
+	scripts/test
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+lint: ## Formatting, clippy and rustdoc, without warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --test e2e -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+
+unit: ## Tests that need no kernel feature and no privilege
+	$(CARGO) test --workspace --lib --bins -- $(ARGS)
+	$(CARGO) test --workspace --doc -- $(ARGS)
+
+kernel: ## Tests with real system calls, in namespaces of their own; no privilege
+	BYPASS_REQUIRE=kernel $(CARGO) test --workspace --test kernel -- $(ARGS)
+
+e2e: setup-test ## The real program between real namespaces, peers and runtimes
+	$(CARGO) build --workspace --bins
+	BYPASS_REQUIRE=e2e $(CARGO) test --workspace --test e2e -- $(ARGS)
+
+bench: ## Micro-benchmarks
+	$(CARGO) bench --workspace
+
+setup-build setup-demo setup-test: setup-%:
+	@scripts/setup $*
+
+clean: ## Remove what was built
+	$(CARGO) clean

@@ -1,0 +1,42 @@
+//! Host-speed networking for rootless containers.
+//!
+//! `bypass-cli run` starts a command in namespaces of its own, `bypass-cli serve`
+//! serves containers that OCI runtimes start, `bypass-cli profile` prints the seccomp
+//! profile that those runtimes need.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod exit;
+mod filter;
+mod limits;
+mod log;
+mod profile;
+mod report;
+mod run;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Cli, Command};
+use self::exit::Failure;
+
+fn main() -> ExitCode {
+    // `run` starts this program again for each step inside the new namespaces.
+    if let Some(code) = run::stage() {
+        return code;
+    }
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => log::init(&args.log, None)
+            .map_err(Failure::new)
+            .and_then(|()| run::run(&args).map_err(Failure::new)),
+        Command::Serve(args) => log::init(&args.log, args.log_file.as_deref())
+            .map_err(Failure::new)
+            .and_then(|()| serve::serve(&args).map_err(Failure::new)),
+        Command::Profile(args) => profile::print(&args).map_err(Failure::new),
+    };
+    result.unwrap_or_else(|failure| failure.report())
+}

@@ -1,0 +1,220 @@
+//! `bypass-cli run`: one command in namespaces of its own.
+
+mod landlock;
+mod network;
+mod plan;
+mod resolver;
+mod signals;
+mod steps;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Child, ExitCode};
+use std::time::Duration;
+
+use bypass_core::{AttachError, Container, Settings, StartError, Supervisor};
+use rustix::event::{PollFd, PollFlags, poll};
+use seccomp_notify::{Features, Listener, OpenError};
+use serde::Serialize;
+
+pub(crate) use self::landlock::Landlock;
+use self::network::Attached;
+use self::plan::{Control, Message, Plan};
+use self::resolver::Resolver;
+use self::signals::Signals;
+pub(crate) use self::steps::stage;
+use crate::args::{RunArgs, Switch};
+use crate::exit;
+use crate::limits;
+use crate::report::{Kernel, Report, ReportError};
+
+/// How long the engine may take to notice that the last process has gone.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Why `run` failed by its own fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error("the supervisor cannot start")]
+    Supervisor(#[from] StartError),
+    #[error("the container cannot be supervised")]
+    Attach(#[from] AttachError),
+    #[error("the command's listener is unusable")]
+    Listener(#[from] OpenError),
+    #[error(transparent)]
+    Network(#[from] network::AttachError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error("{what}")]
+    Step { what: String },
+    #[error("the namespaces ended before the command could start")]
+    Vanished,
+    #[error("{call} failed")]
+    Call { call: &'static str, source: io::Error },
+}
+
+/// What was really enforced, layer by layer.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Enforced {
+    /// The traps: there is no container without them.
+    filter: bool,
+    /// Host sockets are bound to their device.
+    pin: bool,
+    landlock: Landlock,
+}
+
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
+    // Before anything is started: on a host that cannot do this, nothing is.
+    let supervisor = Supervisor::new()?;
+    let own = network::own_networks(args.net);
+    let policy = args.policy.policy(&own);
+    let resolv_conf = match resolver::choose(&args.dns, args.net, &policy) {
+        Resolver::File(content) => Some(content),
+        Resolver::Unreachable => {
+            tracing::warn!(
+                "names will not resolve inside: no name server of the host can be reached under \
+                 this policy; name one with --dns, or attach a network with --net slirp4netns"
+            );
+            None
+        }
+    };
+    let (control, theirs) =
+        Control::pair().map_err(|source| RunError::Call { call: "socketpair", source })?;
+    let plan = Plan {
+        control: 0,
+        parent: std::process::id(),
+        map_root: args.map_root,
+        resolv_conf,
+    };
+    let child = steps::step(0, &plan, &theirs, &args.command)
+        .map_err(|source| RunError::Call { call: "starting a process", source })?;
+    drop(theirs);
+    // After the child, which keeps the user's limits and signal mask.
+    limits::raise_open_files();
+    let signals =
+        Signals::catch().map_err(|source| RunError::Call { call: "signalfd", source })?;
+
+    let mut session = Session {
+        args,
+        supervisor,
+        settings: Some(
+            Settings::new("run", policy).pin(args.policy.pin == Switch::On),
+        ),
+        control,
+        child,
+        network: None,
+        command: None,
+        container: None,
+        landlock: Landlock::NotSupported,
+        features: None,
+        status: None,
+    };
+    let result = session.until_the_end(&signals);
+    session.finish(result)
+}
+
+/// A command on its way from nothing to its exit status.
+struct Session<'a> {
+    args: &'a RunArgs,
+    supervisor: Supervisor,
+    /// Taken by the one listener that is accepted.
+    settings: Option<Settings>,
+    control: Control,
+    child: Child,
+    network: Option<Attached>,
+    /// The command's process.
+    command: Option<OwnedFd>,
+    container: Option<Container>,
+    landlock: Landlock,
+    features: Option<Features>,
+    status: Option<u8>,
+}
+
+impl Session<'_> {
+    fn until_the_end(&mut self, signals: &Signals) -> Result<(), RunError> {
+        let failed = |call| move |source| RunError::Call { call, source };
+        loop {
+            let mut fds =
+                [PollFd::new(&self.control, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => return Err(failed("poll")(errno.into())),
+            }
+            let [told, signalled] = fds.map(|fd| !fd.revents().is_empty());
+            if signalled {
+                for signal in signals.to_forward() {
+                    signals::forward(signal, self.command.as_ref(), &self.child);
+                }
+            }
+            if told {
+                match self.control.receive().map_err(failed("recvmsg"))? {
+                    Some((message, fd)) => self.handle(message, fd)?,
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message, fd: Option<OwnedFd>) -> Result<(), RunError> {
+        match (message, fd) {
+            (Message::Namespaces { pid }, _) if self.network.is_none() => {
+                let host_loopback = self.args.policy.allow_host_loopback;
+                self.network = network::attach(self.args.net, pid, host_loopback)?;
+                self.control
+                    .go()
+                    .map_err(|source| RunError::Call { call: "sendmsg", source })?;
+            }
+            (Message::Listener { netns_cookie, landlock }, Some(fd)) => {
+                // A second one could only come from a step that the command took over.
+                let Some(settings) = self.settings.take() else { return Ok(()) };
+                let listener = Listener::from_fd(fd)?;
+                self.features = Some(listener.features());
+                self.landlock = landlock;
+                let settings = match netns_cookie {
+                    Some(cookie) => settings.netns_cookie(cookie),
+                    None => settings,
+                };
+                self.container = Some(self.supervisor.attach(listener, settings)?);
+            }
+            (Message::Command, Some(fd)) if self.command.is_none() => self.command = Some(fd),
+            (Message::ExecFailed { errno }, _) => {
+                let program = self.args.command.first().map(|name| name.to_string_lossy());
+                let error = io::Error::from_raw_os_error(errno);
+                tracing::error!("{}: {error}", program.unwrap_or_default());
+            }
+            (Message::Failed { what }, _) => return Err(RunError::Step { what }),
+            (Message::Exited { status }, _) => self.status = Some(status),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, result: Result<(), RunError>) -> Result<ExitCode, RunError> {
+        if result.is_err() {
+            // Its end is that of everything inside.
+            self.child.kill().ok();
+        }
+        self.child.wait().map_err(|source| RunError::Call { call: "waitpid", source })?;
+        drop(self.network.take());
+        if let Some(container) = &self.container {
+            container.wait(SETTLE);
+        }
+        let status = self.status;
+        if let Some(path) = &self.args.report {
+            let report = Report {
+                version: env!("CARGO_PKG_VERSION"),
+                exit_status: status.unwrap_or(exit::OWN_FAILURE),
+                kernel: Kernel::running(self.features.unwrap_or_else(Features::probe)),
+                enforced: Enforced {
+                    filter: self.container.is_some(),
+                    pin: self.args.policy.pin == Switch::On,
+                    landlock: self.landlock,
+                },
+                calls: self.container.as_ref().map(Container::stats),
+            };
+            report.write(path)?;
+        }
+        result?;
+        status.map(ExitCode::from).ok_or(RunError::Vanished)
+    }
+}

@@ -1,0 +1,87 @@
+//! The containers that are being served, by their id.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bypass_core::{Container, Policy, Settings, Supervisor};
+use seccomp_notify::Handoff;
+
+use crate::exit;
+
+#[derive(Debug)]
+pub(super) struct Containers {
+    supervisor: Supervisor,
+    policy: Arc<Policy>,
+    pin: bool,
+    by_id: Mutex<HashMap<String, Container>>,
+    /// Written to when a container has ended.
+    ended: Arc<OwnedFd>,
+}
+
+impl Containers {
+    pub(super) fn new(
+        supervisor: Supervisor,
+        policy: Policy,
+        pin: bool,
+        ended: OwnedFd,
+    ) -> Self {
+        Self {
+            supervisor,
+            policy: Arc::new(policy),
+            pin,
+            by_id: Mutex::default(),
+            ended: Arc::new(ended),
+        }
+    }
+
+    /// Readable when [`forget_ended`](Self::forget_ended) has something to do.
+    pub(super) fn ended(&self) -> &OwnedFd {
+        &self.ended
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.lock().values().filter(|container| !container.has_ended()).count()
+    }
+
+    /// Serves what a runtime handed over: a container, or a further session in one.
+    pub(super) fn admit(&self, handoff: Handoff) {
+        let Handoff { listener, state, .. } = handoff;
+        let id = state.state.id;
+        let mut by_id = self.lock();
+        if let Some(container) = by_id.get(&id) {
+            if container.join(listener.clone()) {
+                tracing::info!(container = id, "a session joined");
+                return;
+            }
+            by_id.remove(&id);
+        }
+        let ended = Arc::clone(&self.ended);
+        let name = id.clone();
+        let settings = Settings::new(id.clone(), Arc::clone(&self.policy))
+            .pin(self.pin)
+            .on_end(move |stats| {
+                tracing::info!(container = name, verdicts = ?stats.verdicts, "ended");
+                // A full counter has been noticed already.
+                rustix::io::write(&*ended, &1u64.to_ne_bytes()).ok();
+            });
+        match self.supervisor.attach(listener, settings) {
+            Ok(container) => {
+                tracing::info!(container = id, pid = state.pid, "attached");
+                by_id.insert(id, container);
+            }
+            Err(error) => tracing::error!(container = id, "{}", exit::chain(&error)),
+        }
+    }
+
+    /// Drops containers that have ended.
+    pub(super) fn forget_ended(&self) {
+        let mut counter = [0; 8];
+        rustix::io::read(&*self.ended, &mut counter).ok();
+        self.lock().retain(|_, container| !container.has_ended());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Container>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

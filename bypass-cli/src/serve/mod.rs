@@ -1,0 +1,184 @@
+//! `bypass-cli serve`: containers that OCI runtimes start.
+//!
+//! The main thread accepts, and forgets containers that have ended. Each hand-over is
+//! received on a thread of its own with a deadline, so a peer that sends nothing, or
+//! slowly, holds up nobody; there are never more than a few of them.
+
+mod containers;
+mod endpoint;
+
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bypass_core::{StartError, Supervisor};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
+use seccomp_notify::receive_handoff;
+
+use self::containers::Containers;
+pub(crate) use self::endpoint::{SocketPathError, socket_path};
+use self::endpoint::{Endpoint, EndpointError};
+use crate::args::{ServeArgs, Switch};
+use crate::exit;
+use crate::limits;
+
+/// How long a runtime may take over a hand-over; they need well under a millisecond.
+const HANDOVER_WITHIN: Duration = Duration::from_secs(5);
+/// Hand-overs received at a time.
+const MAX_HANDOVERS: usize = 32;
+
+/// Why `serve` failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    SocketPath(#[from] SocketPathError),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("the supervisor cannot start")]
+    Supervisor(#[from] StartError),
+    #[error("--pid-file {}: cannot be written", path.display())]
+    PidFile { path: PathBuf, source: io::Error },
+    #[error("--{option} {number}: no such descriptor was inherited")]
+    Descriptor { option: &'static str, number: i32, source: io::Error },
+    #[error("--ready-fd: the byte could not be written")]
+    Ready(#[source] io::Error),
+    #[error("{call} failed")]
+    Call { call: &'static str, source: io::Error },
+}
+
+pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
+    let path = socket_path(args.socket.as_deref())?;
+    let ready_fd = args.ready_fd.map(|fd| inherited("ready-fd", fd)).transpose()?;
+    let exit_fd = args.exit_fd.map(|fd| inherited("exit-fd", fd)).transpose()?;
+    // What is made here belongs to the user alone: the socket above all.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    limits::raise_open_files();
+    let stop = stop_signals().map_err(|source| ServeError::Call { call: "signalfd", source })?;
+    let ended = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(|errno| ServeError::Call { call: "eventfd", source: errno.into() })?;
+
+    let containers = Arc::new(Containers::new(
+        Supervisor::new()?,
+        args.policy.policy(&[]),
+        args.policy.pin == Switch::On,
+        ended,
+    ));
+    let endpoint = Endpoint::bind(&path)?;
+    let _pid_file = args.pid_file.clone().map(PidFile::write).transpose()?;
+    tracing::info!(socket = %path.display(), "serving");
+    if let Some(fd) = ready_fd {
+        std::fs::File::from(fd).write_all(b"1").map_err(ServeError::Ready)?;
+    }
+    accept_until_told(&endpoint, &containers, &stop, exit_fd.as_ref())?;
+    match containers.running() {
+        0 => tracing::info!("exiting"),
+        running => tracing::warn!(
+            running,
+            "exiting while containers run: their connect, bind and listen fail with ENOSYS from now"
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn accept_until_told(
+    endpoint: &Endpoint,
+    containers: &Arc<Containers>,
+    stop: &SignalFd,
+    exit_fd: Option<&OwnedFd>,
+) -> Result<(), ServeError> {
+    let busy = Arc::new(AtomicUsize::new(0));
+    loop {
+        let mut fds = vec![
+            PollFd::new(endpoint, PollFlags::IN),
+            PollFd::new(containers.ended(), PollFlags::IN),
+            PollFd::new(stop, PollFlags::IN),
+        ];
+        fds.extend(exit_fd.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(errno) => return Err(ServeError::Call { call: "poll", source: errno.into() }),
+        }
+        let mut revents = fds.iter().map(|fd| !fd.revents().is_empty());
+        let (connected, ended) = (revents.next() == Some(true), revents.next() == Some(true));
+        let told = revents.any(|told| told);
+        drop(fds);
+        if ended {
+            containers.forget_ended();
+        }
+        if told {
+            return Ok(());
+        }
+        if connected {
+            match endpoint.accept() {
+                Ok(stream) => take_over(stream, containers, &busy),
+                Err(error) => tracing::warn!(%error, "could not accept"),
+            }
+        }
+    }
+}
+
+fn take_over(stream: UnixStream, containers: &Arc<Containers>, busy: &Arc<AtomicUsize>) {
+    if busy.fetch_add(1, Ordering::AcqRel) >= MAX_HANDOVERS {
+        busy.fetch_sub(1, Ordering::AcqRel);
+        tracing::warn!("refused a connection: {MAX_HANDOVERS} hand-overs are under way");
+        return;
+    }
+    let (containers, counter) = (Arc::clone(containers), Arc::clone(busy));
+    let started = std::thread::Builder::new().name("hand-over".into()).spawn(move || {
+        match receive_handoff(&stream, HANDOVER_WITHIN) {
+            Ok(handoff) => containers.admit(handoff),
+            Err(error) => tracing::warn!("refused a hand-over: {}", exit::chain(&error)),
+        }
+        counter.fetch_sub(1, Ordering::AcqRel);
+    });
+    if let Err(error) = started {
+        busy.fetch_sub(1, Ordering::AcqRel);
+        tracing::warn!(%error, "no thread for a hand-over");
+    }
+}
+
+fn stop_signals() -> io::Result<SignalFd> {
+    let set: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// A descriptor that the starter left open for us under this number. The original is
+/// closed, so that its other end sees our use of it end.
+fn inherited(option: &'static str, number: i32) -> Result<OwnedFd, ServeError> {
+    let take = || {
+        let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+        let fd = rustix::process::pidfd_getfd(own, number, PidfdGetfdFlags::empty())?;
+        nix::unistd::close(number)?;
+        Ok(fd)
+    };
+    take().map_err(|source| ServeError::Descriptor { option, number, source })
+}
+
+/// The file with our process id; removed at the end.
+#[derive(Debug)]
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: PathBuf) -> Result<Self, ServeError> {
+        match std::fs::write(&path, std::process::id().to_string()) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(ServeError::PidFile { path, source }),
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
+}

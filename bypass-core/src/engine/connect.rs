@@ -1,0 +1,379 @@
+//! connect(2).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use netns_socket::{Domain, Egress, Identity, TcpState};
+use seccomp_notify::Errno;
+use sockaddr_inspect::{Destination, ForeignAddr, RawSockAddr, SockAddr};
+
+use super::parked::Parked;
+use super::{
+    Answer, DENIED, Engine, Installed, Kernel, Place, Step, Target, TwinError, Whose, is_ip,
+};
+use crate::policy::Verdict;
+use crate::stats::Outcome;
+use crate::Reason;
+
+/// How a call ended, if it has.
+type Ended = Option<(Outcome, Reason)>;
+
+impl<K: Kernel> Engine<K> {
+    pub(super) fn connect(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        target: Target,
+        at: ForeignAddr,
+        len: u64,
+        now: Instant,
+    ) -> Ended {
+        // The kernel looks up the descriptor first, then copies the address.
+        let taken = k.take(target.tid, target.fd);
+        let sock = match taken {
+            Ok(sock) => sock,
+            Err(lost) => {
+                self.lost(k, note, lost);
+                return None;
+            }
+        };
+        let id = k.identity(&sock).filter(is_ip);
+        let fetched = match id {
+            Some(_) => k.fetch(target.tid, at, len),
+            None => Ok(RawSockAddr::default()),
+        };
+        // Only now is it sure that all this was of the thread that waits for us.
+        if !k.is_alive(&note) {
+            return Some((Outcome::Gone, Reason::Allowed));
+        }
+        let Some(id) = id else {
+            // Peer credentials and path look-ups are the caller's: only it can do this.
+            self.stats.count_continued();
+            k.answer(note, Answer::Continue);
+            return None;
+        };
+        let addr = match fetched {
+            Ok(addr) => addr,
+            Err(lost) => {
+                self.lost(k, note, lost);
+                return None;
+            }
+        };
+        let call = ConnectCall { target, sock, id, addr };
+        let ended = match self.whose(&id) {
+            Whose::Host => self.connect_host(k, note, call, now),
+            Whose::Container if id.is_tcp() => self.connect_container(k, note, call, now),
+            Whose::Container => self.leave(k, note, call, Reason::Protocol, now),
+            Whose::Nested => self.leave(k, note, call, Reason::NestedNetns, now),
+        };
+        log(&target, &addr, ended);
+        ended
+    }
+
+    /// A TCP socket of the container's own.
+    fn connect_container(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        now: Instant,
+    ) -> Ended {
+        let Some(dest) = call.destination() else {
+            return self.leave(k, note, call, Reason::Address, now);
+        };
+        match self.facts.policy.decide(&Destination::of(dest)) {
+            Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
+            Verdict::Deny(reason) => deny(k, note, reason),
+            Verdict::Bypass if k.tcp_state(&call.sock) != Some(TcpState::Close) => {
+                self.leave(k, note, call, Reason::SocketState, now)
+            }
+            Verdict::Bypass => self.switch(k, note, call, dest, now),
+        }
+    }
+
+    /// A socket that is in the host's namespace already. No address that the policy
+    /// does not allow is ever given to it, whatever state it seems to be in: that
+    /// state may change under our feet.
+    fn connect_host(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        now: Instant,
+    ) -> Ended {
+        if !call.id.is_tcp() {
+            return deny(k, note, Reason::Protocol);
+        }
+        let state = k.tcp_state(&call.sock);
+        let dest = match call.addr.decode() {
+            Ok(SockAddr::Unspec) => return self.dissolve(k, note, call),
+            Ok(_) => call.destination(),
+            Err(malformed) => return refuse(k, note, errno(malformed.errno())),
+        };
+        let Some(dest) = dest else { return refuse(k, note, Errno::AFNOSUPPORT) };
+        let verdict = self.facts.policy.decide(&Destination::of(dest));
+        match (state, verdict) {
+            (Some(TcpState::Close), Verdict::Bypass) => self.switch(k, note, call, dest, now),
+            (Some(TcpState::Close), Verdict::Leave(reason)) => {
+                match self.put_back(k, &note, &call.target, &call.sock, &call.id) {
+                    Ok(sock) => self.leave(k, note, ConnectCall { sock, ..call }, reason, now),
+                    Err(installed) => failed_put_back(k, note, installed),
+                }
+            }
+            (_, Verdict::Deny(reason)) => deny(k, note, reason),
+            // Allowed, and pinned to where it was allowed to go: the kernel knows best.
+            (_, Verdict::Bypass) if self.stays_on_device(k, dest) => {
+                let success = (Outcome::Host, Reason::Allowed);
+                self.connect_shared(k, note, call, success, now)
+            }
+            (Some(TcpState::SynSent | TcpState::SynRecv), _) => refuse(k, note, Errno::ALREADY),
+            _ => refuse(k, note, Errno::ISCONN),
+        }
+    }
+
+    /// Whether the policy's permission for `dest` also holds for the device behind it.
+    fn stays_on_device(&self, k: &mut K, dest: SocketAddr) -> bool {
+        let dest = Destination::of(dest);
+        match k.egress(dest.ip, dest.scope_id) {
+            Egress::Device { .. } => true,
+            Egress::Loopback => self.facts.policy.allows_host_loopback(),
+            Egress::Unroutable(_) => false,
+        }
+    }
+
+    /// Makes the connection from the host's namespace.
+    fn switch(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        dest: SocketAddr,
+        now: Instant,
+    ) -> Ended {
+        let normal = Destination::of(dest);
+        let device = match k.egress(normal.ip, normal.scope_id) {
+            Egress::Device { ifindex } => Some(ifindex),
+            // Bound to lo it could reach 127.0.0.1 as well, so this is no pin at all.
+            Egress::Loopback if self.facts.policy.allows_host_loopback() => None,
+            Egress::Loopback => return self.stay(k, note, call, Reason::HostLoopback, now),
+            Egress::Unroutable(errno) => {
+                k.answer(note, Answer::Fail(errno));
+                return Some((Outcome::Failed, Reason::NoRoute));
+            }
+        };
+        let source = k.local(&call.sock).filter(|local| local.port() != 0);
+        if source.is_some_and(|local| !is_wildcard(local.ip())) {
+            return self.stay(k, note, call, Reason::SourceAddress, now);
+        }
+        let place = Place::Host { pin: device.filter(|_| self.facts.pin) };
+        let twin = match k.twin(call.target.tid, &call.sock, &call.id, place) {
+            Ok(twin) => twin,
+            Err(TwinError::Option(name)) => {
+                tracing::debug!(option = name, "not copyable");
+                return self.stay(k, note, call, Reason::Option, now);
+            }
+            Err(TwinError::Pin) => return self.stay(k, note, call, Reason::Pin, now),
+            Err(TwinError::Make) => return self.stay(k, note, call, Reason::HostSocket, now),
+        };
+        if let Some(local) = source {
+            let wanted = SockAddr::from(local).encode();
+            if k.bind(&twin, &wanted).is_err() {
+                return self.stay(k, note, call, Reason::SourcePort, now);
+            }
+        }
+        let blocking = k.is_blocking(&call.sock);
+        let step = k.connect(&twin, &call.addr, blocking);
+        let answer = match step {
+            Step::Done => Answer::Success,
+            Step::InProgress => Answer::Fail(Errno::INPROGRESS),
+            Step::Failed(errno) => {
+                k.answer(note, Answer::Fail(errno));
+                return Some((Outcome::Failed, Reason::Allowed));
+            }
+        };
+        match k.install(&note, call.target.tid, call.target.fd, &twin) {
+            Installed::Done => {}
+            Installed::Gone => return Some((Outcome::Gone, Reason::Allowed)),
+            Installed::Refused => return self.stay(k, note, call, Reason::Install, now),
+        }
+        let success = (Outcome::Switched, Reason::Allowed);
+        if step == Step::InProgress && blocking {
+            return self.park(k, note, ConnectCall { sock: twin, ..call }, success, now);
+        }
+        if k.answer(note, answer) { Some(success) } else { Some((Outcome::Gone, Reason::Allowed)) }
+    }
+
+    /// A switch that did not come about: the connection is made where the socket is,
+    /// if that is the container.
+    fn stay(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        reason: Reason,
+        now: Instant,
+    ) -> Ended {
+        if self.whose(&call.id) == Whose::Host {
+            return match self.put_back(k, &note, &call.target, &call.sock, &call.id) {
+                Ok(sock) => self.leave(k, note, ConnectCall { sock, ..call }, reason, now),
+                Err(installed) => failed_put_back(k, note, installed),
+            };
+        }
+        self.leave(k, note, call, reason, now)
+    }
+
+    /// Lets the call act in the container: we make it ourselves, on the socket we hold
+    /// and with the address we copied, since the target could exchange both meanwhile.
+    fn leave(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        reason: Reason,
+        now: Instant,
+    ) -> Ended {
+        self.connect_shared(k, note, call, (Outcome::Left, reason), now)
+    }
+
+    /// Connects a socket that the target holds as well.
+    fn connect_shared(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        success: (Outcome, Reason),
+        now: Instant,
+    ) -> Ended {
+        let blocking = k.is_blocking(&call.sock);
+        let answer = match k.connect(&call.sock, &call.addr, blocking) {
+            Step::Done => Answer::Success,
+            Step::InProgress if blocking => return self.park(k, note, call, success, now),
+            Step::InProgress => Answer::Fail(Errno::INPROGRESS),
+            Step::Failed(errno) => Answer::Fail(errno),
+        };
+        let waited = k.answer(note, answer);
+        Some(if waited { success } else { (Outcome::Gone, success.1) })
+    }
+
+    fn park(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        success: (Outcome, Reason),
+        now: Instant,
+    ) -> Ended {
+        let deadline = k.send_timeout(&call.sock).and_then(|limit| now.checked_add(limit));
+        let ConnectCall { target, sock, addr, .. } = call;
+        let parked = Parked { note, tid: target.tid, sock, addr, deadline, success };
+        match self.parked.park(k, parked, now) {
+            Ok(()) => None,
+            Err(note) => {
+                k.answer(note, Answer::Fail(Errno::AGAIN));
+                Some((Outcome::Failed, Reason::Limit))
+            }
+        }
+    }
+
+    /// `connect(AF_UNSPEC)`: the application gets a container socket again.
+    fn dissolve(&mut self, k: &mut K, note: K::Note, call: ConnectCall<K>) -> Ended {
+        // First the connection, so that the peer sees it end as it would natively, even
+        // where other descriptors still hold the host socket.
+        if let Err(errno) = k.dissolve(&call.sock) {
+            return refuse(k, note, errno);
+        }
+        match self.put_back(k, &note, &call.target, &call.sock, &call.id) {
+            Ok(_) => {
+                k.answer(note, Answer::Success);
+                Some((Outcome::Host, Reason::Dissolve))
+            }
+            Err(installed) => failed_put_back(k, note, installed),
+        }
+    }
+
+    /// Puts a fresh container socket in the place of a host socket, with its state.
+    pub(super) fn put_back(
+        &self,
+        k: &mut K,
+        note: &K::Note,
+        target: &Target,
+        sock: &K::Sock,
+        id: &Identity,
+    ) -> Result<K::Sock, Installed> {
+        let twin = k
+            .twin(target.tid, sock, id, Place::Container)
+            .map_err(|_unmade| Installed::Refused)?;
+        match k.install(note, target.tid, target.fd, &twin) {
+            Installed::Done => Ok(twin),
+            other => Err(other),
+        }
+    }
+}
+
+/// What a `connect` acts on: our own copies of everything.
+struct ConnectCall<K: Kernel> {
+    target: Target,
+    sock: K::Sock,
+    id: Identity,
+    addr: RawSockAddr,
+}
+
+impl<K: Kernel> ConnectCall<K> {
+    /// The destination, where this socket can connect to it at all.
+    fn destination(&self) -> Option<SocketAddr> {
+        match (self.id.domain, self.addr.decode()) {
+            (Domain::Inet, Ok(SockAddr::V4(addr))) => Some(SocketAddr::V4(addr)),
+            (Domain::Inet6, Ok(SockAddr::V6(addr))) => Some(SocketAddr::V6(addr)),
+            _ => None,
+        }
+    }
+}
+
+/// One line per verdict, for those who want to see them all.
+fn log(target: &Target, addr: &RawSockAddr, ended: Ended) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let dest = addr.decode().ok().and_then(|addr| addr.ip());
+        let Target { tid, fd } = target;
+        match ended {
+            Some((outcome, reason)) => {
+                let (outcome, reason) = (outcome.name(), reason.name());
+                tracing::debug!(tid, fd, ?dest, outcome, reason, "connect");
+            }
+            None => tracing::debug!(tid, fd, ?dest, "connect waits"),
+        }
+    }
+}
+
+fn deny<K: Kernel>(k: &mut K, note: K::Note, reason: Reason) -> Ended {
+    k.answer(note, Answer::Fail(DENIED));
+    Some((Outcome::Denied, reason))
+}
+
+/// What the kernel would have answered on this socket without any of us.
+fn refuse<K: Kernel>(k: &mut K, note: K::Note, errno: Errno) -> Ended {
+    k.answer(note, Answer::Fail(errno));
+    Some((Outcome::Host, Reason::SocketState))
+}
+
+/// The target has a host socket that it may not use for this, and there is no other to
+/// give: the call fails, confinement holds.
+fn failed_put_back<K: Kernel>(k: &mut K, note: K::Note, installed: Installed) -> Ended {
+    if installed == Installed::Gone {
+        return Some((Outcome::Gone, Reason::PutBack));
+    }
+    k.answer(note, Answer::Fail(DENIED));
+    Some((Outcome::Denied, Reason::PutBack))
+}
+
+fn errno(raw: i32) -> Errno {
+    Errno::from_raw_os_error(raw)
+}
+
+fn is_wildcard(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_unspecified(),
+        IpAddr::V6(ip) => {
+            ip.is_unspecified() || ip.to_ipv4_mapped() == Some(Ipv4Addr::UNSPECIFIED)
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! A world without a kernel, in which any step can be made to fail.
+//!
+//! It has two namespaces, one process with a descriptor table, sockets with as much of
+//! TCP's state machine as `connect` shows, and servers that accept, refuse or keep
+//! silent. It remembers what was done on the host, which is what confinement is about.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use netns_socket::{Domain, Egress, Identity, Kind, TcpState};
+use seccomp_notify::Errno;
+use sockaddr_inspect::{ForeignAddr, RawSockAddr, SockAddr};
+
+use super::kernel::{Answer, Installed, Kernel, Lost, Place, Step, Token, TwinError};
+
+pub(super) const HOST: u64 = 1;
+pub(super) const CONTAINER: u64 = 2;
+pub(super) const NESTED: u64 = 3;
+/// The device behind every address but those on loopback.
+pub(super) const ETH: u32 = 2;
+
+/// What is at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    Accepts,
+    Refuses,
+    Silent,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct FakeSock {
+    pub(super) netns: u64,
+    pub(super) domain: Domain,
+    pub(super) protocol: i32,
+    pub(super) state: TcpState,
+    pub(super) blocking: bool,
+    pub(super) timeout: Option<Duration>,
+    pub(super) local: SocketAddr,
+    pub(super) pin: Option<u32>,
+    pub(super) peer: Option<SocketAddr>,
+}
+
+/// The steps that can be made to fail, once each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Fault {
+    Take(Fail),
+    Fetch(Fail),
+    Dead,
+    TwinOption,
+    TwinPin,
+    TwinMake,
+    InstallGone,
+    InstallRefused,
+    AnswerGone,
+    Watch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Fail {
+    Gone,
+    Denied,
+    Bad,
+}
+
+#[derive(Debug)]
+pub(super) struct Fake {
+    pub(super) socks: Vec<FakeSock>,
+    pub(super) table: HashMap<i32, usize>,
+    pub(super) memory: HashMap<u64, RawSockAddr>,
+    pub(super) peers: HashMap<(u64, SocketAddr), Peer>,
+    pub(super) on_lo: HashSet<IpAddr>,
+    pub(super) faults: HashSet<Fault>,
+    pub(super) answers: Vec<(u32, Answer)>,
+    pub(super) watched: HashMap<Token, usize>,
+    pub(super) host_connects: Vec<(SocketAddr, Option<u32>)>,
+    pub(super) host_listens: usize,
+    pub(super) privileged: bool,
+}
+
+/// An unanswered notification; tells the world if it is lost.
+#[derive(Debug)]
+pub(super) struct FakeNote {
+    pub(super) id: u32,
+    pub(super) dropped: std::rc::Rc<std::cell::RefCell<Vec<u32>>>,
+}
+
+impl Drop for FakeNote {
+    fn drop(&mut self) {
+        self.dropped.borrow_mut().push(self.id);
+    }
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            socks: Vec::new(),
+            table: HashMap::new(),
+            memory: HashMap::new(),
+            peers: HashMap::new(),
+            on_lo: HashSet::new(),
+            faults: HashSet::new(),
+            answers: Vec::new(),
+            watched: HashMap::new(),
+            host_connects: Vec::new(),
+            host_listens: 0,
+            privileged: true,
+        }
+    }
+}
+
+impl Fake {
+    /// A fresh socket at a number of the process; its index.
+    pub(super) fn open(&mut self, fd: i32, netns: u64, domain: Domain, protocol: i32) -> usize {
+        let any = if domain == Domain::Inet6 { "[::]:0" } else { "0.0.0.0:0" };
+        self.socks.push(FakeSock {
+            netns,
+            domain,
+            protocol,
+            state: TcpState::Close,
+            blocking: true,
+            timeout: None,
+            local: any.parse().unwrap(),
+            pin: None,
+            peer: None,
+        });
+        self.table.insert(fd, self.socks.len() - 1);
+        self.socks.len() - 1
+    }
+
+    pub(super) fn at(&self, fd: i32) -> &FakeSock {
+        &self.socks[self.table[&fd]]
+    }
+
+    fn hit(&mut self, fault: Fault) -> bool {
+        self.faults.remove(&fault)
+    }
+
+    fn peer(&self, netns: u64, addr: SocketAddr) -> Peer {
+        self.peers.get(&(netns, addr)).copied().unwrap_or(Peer::Refuses)
+    }
+}
+
+impl Kernel for Fake {
+    type Note = FakeNote;
+    type Sock = usize;
+
+    fn take(&mut self, _tid: i32, fd: i32) -> Result<usize, Lost> {
+        for (fail, lost) in [
+            (Fail::Gone, Lost::Gone),
+            (Fail::Denied, Lost::Denied),
+            (Fail::Bad, Lost::Errno(Errno::NOBUFS)),
+        ] {
+            if self.hit(Fault::Take(fail)) {
+                return Err(lost);
+            }
+        }
+        self.table.get(&fd).copied().ok_or(Lost::Errno(Errno::BADF))
+    }
+
+    fn fetch(&mut self, _tid: i32, at: ForeignAddr, _len: u64) -> Result<RawSockAddr, Lost> {
+        for (fail, lost) in [
+            (Fail::Gone, Lost::Gone),
+            (Fail::Denied, Lost::Denied),
+            (Fail::Bad, Lost::Errno(Errno::FAULT)),
+        ] {
+            if self.hit(Fault::Fetch(fail)) {
+                return Err(lost);
+            }
+        }
+        self.memory.get(&at.raw()).copied().ok_or(Lost::Errno(Errno::FAULT))
+    }
+
+    fn fetch_args(&mut self, _tid: i32, _at: ForeignAddr) -> Result<[u32; 3], Lost> {
+        Err(Lost::Errno(Errno::FAULT))
+    }
+
+    fn is_alive(&mut self, _note: &FakeNote) -> bool {
+        !self.hit(Fault::Dead)
+    }
+
+    fn identity(&mut self, sock: &usize) -> Option<Identity> {
+        let fake = &self.socks[*sock];
+        Some(Identity {
+            domain: fake.domain,
+            kind: if fake.protocol == libc::IPPROTO_UDP { Kind::Datagram } else { Kind::Stream },
+            protocol: fake.protocol,
+            cookie: *sock as u64,
+            netns_cookie: Some(fake.netns),
+        })
+    }
+
+    fn tcp_state(&mut self, sock: &usize) -> Option<TcpState> {
+        Some(self.socks[*sock].state)
+    }
+
+    fn local(&mut self, sock: &usize) -> Option<SocketAddr> {
+        Some(self.socks[*sock].local)
+    }
+
+    fn is_blocking(&mut self, sock: &usize) -> bool {
+        self.socks[*sock].blocking
+    }
+
+    fn send_timeout(&mut self, sock: &usize) -> Option<Duration> {
+        self.socks[*sock].timeout
+    }
+
+    fn may_bind_privileged(&mut self, _tid: i32) -> bool {
+        self.privileged
+    }
+
+    fn egress(&mut self, ip: IpAddr, _scope_id: u32) -> Egress {
+        if ip.is_loopback() || self.on_lo.contains(&ip) {
+            Egress::Loopback
+        } else {
+            Egress::Device { ifindex: ETH }
+        }
+    }
+
+    fn twin(
+        &mut self,
+        _tid: i32,
+        model: &usize,
+        _id: &Identity,
+        place: Place,
+    ) -> Result<usize, TwinError> {
+        if self.hit(Fault::TwinOption) {
+            return Err(TwinError::Option("SO_TEST"));
+        }
+        if self.hit(Fault::TwinMake) {
+            return Err(TwinError::Make);
+        }
+        let (netns, pin) = match place {
+            Place::Host { pin } => (HOST, pin),
+            Place::Container => (CONTAINER, None),
+        };
+        if pin.is_some() && self.hit(Fault::TwinPin) {
+            return Err(TwinError::Pin);
+        }
+        let model = &self.socks[*model];
+        let any = if model.domain == Domain::Inet6 { "[::]:0" } else { "0.0.0.0:0" };
+        let twin = FakeSock {
+            netns,
+            pin,
+            state: TcpState::Close,
+            peer: None,
+            local: any.parse().unwrap(),
+            ..model.clone()
+        };
+        self.socks.push(twin);
+        Ok(self.socks.len() - 1)
+    }
+
+    fn connect(&mut self, sock: &usize, addr: &RawSockAddr, blocking: bool) -> Step {
+        let fake = self.socks[*sock].clone();
+        let decoded = match addr.decode() {
+            Ok(decoded) => decoded,
+            Err(malformed) => return Step::Failed(Errno::from_raw_os_error(malformed.errno())),
+        };
+        if decoded == SockAddr::Unspec {
+            self.socks[*sock].state = TcpState::Close;
+            return Step::Done;
+        }
+        let Some(dest) = decoded.ip() else { return Step::Failed(Errno::AFNOSUPPORT) };
+        // Recorded before any look at the state: what was *asked* of a host socket counts.
+        if fake.netns == HOST {
+            self.host_connects.push((dest, fake.pin));
+        }
+        let peer = self.peer(fake.netns, fake.peer.unwrap_or(dest));
+        match fake.state {
+            TcpState::Close | TcpState::SynSent => {
+                let first = fake.state == TcpState::Close;
+                let sock = &mut self.socks[*sock];
+                sock.peer = Some(fake.peer.unwrap_or(dest));
+                match peer {
+                    Peer::Accepts if blocking || !first => {
+                        sock.state = TcpState::Established;
+                        Step::Done
+                    }
+                    Peer::Refuses if blocking || !first => {
+                        sock.state = TcpState::Close;
+                        sock.peer = None;
+                        Step::Failed(Errno::CONNREFUSED)
+                    }
+                    _ if first => {
+                        sock.state = TcpState::SynSent;
+                        Step::InProgress
+                    }
+                    _ if blocking => Step::InProgress,
+                    _ => Step::Failed(Errno::ALREADY),
+                }
+            }
+            _ => Step::Failed(Errno::ISCONN),
+        }
+    }
+
+    fn bind(&mut self, sock: &usize, addr: &RawSockAddr) -> Result<(), Errno> {
+        let dest = addr.decode().ok().and_then(|addr| addr.ip()).ok_or(Errno::INVAL)?;
+        self.socks[*sock].local = dest;
+        Ok(())
+    }
+
+    fn listen(&mut self, sock: &usize, _backlog: i32) -> Result<(), Errno> {
+        if self.socks[*sock].netns == HOST {
+            self.host_listens += 1;
+        }
+        self.socks[*sock].state = TcpState::Listen;
+        Ok(())
+    }
+
+    fn dissolve(&mut self, sock: &usize) -> Result<(), Errno> {
+        self.socks[*sock].state = TcpState::Close;
+        Ok(())
+    }
+
+    fn install(&mut self, _note: &FakeNote, _tid: i32, fd: i32, sock: &usize) -> Installed {
+        if self.hit(Fault::InstallGone) {
+            return Installed::Gone;
+        }
+        if self.hit(Fault::InstallRefused) {
+            return Installed::Refused;
+        }
+        self.table.insert(fd, *sock);
+        Installed::Done
+    }
+
+    fn answer(&mut self, note: FakeNote, answer: Answer) -> bool {
+        let gone = self.hit(Fault::AnswerGone);
+        self.answers.push((note.id, answer));
+        let id = note.id;
+        let dropped = std::rc::Rc::clone(&note.dropped);
+        drop(note);
+        dropped.borrow_mut().retain(|other| *other != id);
+        !gone
+    }
+
+    fn watch(&mut self, token: Token, _tid: i32, sock: &usize) -> bool {
+        if self.hit(Fault::Watch) {
+            return false;
+        }
+        self.watched.insert(token, *sock);
+        true
+    }
+
+    fn unwatch(&mut self, token: Token, _sock: &usize) {
+        self.watched.remove(&token);
+    }
+}

@@ -1,0 +1,130 @@
+//! What the engine asks of the outside world: one trait, so that every decision
+//! can be tested against a world that fails at any step.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use netns_socket::{Egress, Identity, TcpState};
+use seccomp_notify::Errno;
+use sockaddr_inspect::{ForeignAddr, RawSockAddr};
+
+/// How a trapped call is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The call returns 0.
+    Success,
+    /// The call fails.
+    Fail(Errno),
+    /// The kernel carries on with the call as it stands. Never for IP sockets.
+    Continue,
+}
+
+/// Why something of the target could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The target is gone, or its call was interrupted: nobody waits any more.
+    Gone,
+    /// The target may not be looked at.
+    Denied,
+    /// The call ends with this error, as it would have natively.
+    Errno(Errno),
+}
+
+/// Where a new socket is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the host's namespace, bound to this device if there is one.
+    Host { pin: Option<u32> },
+    /// In the network namespace of the target.
+    Container,
+}
+
+/// Why a socket could not be made like another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TwinError {
+    /// A property that cannot be copied, by its name.
+    Option(&'static str),
+    /// Binding to the device failed.
+    Pin,
+    /// The socket could not be made.
+    Make,
+}
+
+/// How far a connection got without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It stands.
+    Done,
+    /// It is on its way: the socket becomes writable when it ends.
+    InProgress,
+    /// The kernel refused.
+    Failed(Errno),
+}
+
+/// What became of a descriptor that was to be put into the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Installed {
+    /// It stands at its number.
+    Done,
+    /// Nobody waits any more.
+    Gone,
+    /// The target's table did not take it.
+    Refused,
+}
+
+/// Identifies a parked call between the engine and the event loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Token(pub(crate) u32);
+
+/// The world of one container. `take`, `fetch` and `fetch_args` give what the
+/// target showed at that moment: it counts only once `is_alive` was true *after*.
+pub(crate) trait Kernel {
+    /// An unanswered notification.
+    type Note;
+    /// A descriptor of a socket that we hold.
+    type Sock;
+
+    fn take(&mut self, tid: i32, fd: i32) -> Result<Self::Sock, Lost>;
+    fn fetch(&mut self, tid: i32, at: ForeignAddr, len: u64) -> Result<RawSockAddr, Lost>;
+    fn fetch_args(&mut self, tid: i32, at: ForeignAddr) -> Result<[u32; 3], Lost>;
+    fn is_alive(&mut self, note: &Self::Note) -> bool;
+
+    /// `None` if it is no socket.
+    fn identity(&mut self, sock: &Self::Sock) -> Option<Identity>;
+    fn tcp_state(&mut self, sock: &Self::Sock) -> Option<TcpState>;
+    /// The local address; `None` where it cannot be told.
+    fn local(&mut self, sock: &Self::Sock) -> Option<SocketAddr>;
+    fn is_blocking(&mut self, sock: &Self::Sock) -> bool;
+    /// `SO_SNDTIMEO`; `None` waits for ever.
+    fn send_timeout(&mut self, sock: &Self::Sock) -> Option<Duration>;
+    /// Whether the target may bind to ports below 1024.
+    fn may_bind_privileged(&mut self, tid: i32) -> bool;
+
+    fn egress(&mut self, ip: IpAddr, scope_id: u32) -> Egress;
+    /// A new socket with the state of `model`, whose call `tid` made.
+    fn twin(
+        &mut self,
+        tid: i32,
+        model: &Self::Sock,
+        id: &Identity,
+        place: Place,
+    ) -> Result<Self::Sock, TwinError>;
+
+    /// connect(2) that never waits. With `blocking` the socket's owner would wait, so
+    /// a connection that can be completed at once is.
+    fn connect(&mut self, sock: &Self::Sock, addr: &RawSockAddr, blocking: bool) -> Step;
+    fn bind(&mut self, sock: &Self::Sock, addr: &RawSockAddr) -> Result<(), Errno>;
+    fn listen(&mut self, sock: &Self::Sock, backlog: i32) -> Result<(), Errno>;
+    /// Dissolves a connection as `connect(AF_UNSPEC)` does.
+    fn dissolve(&mut self, sock: &Self::Sock) -> Result<(), Errno>;
+
+    /// Puts the socket at `fd` of the target, in place of what is there.
+    fn install(&mut self, note: &Self::Note, tid: i32, fd: i32, sock: &Self::Sock) -> Installed;
+    /// False if nobody waited any more.
+    fn answer(&mut self, note: Self::Note, answer: Answer) -> bool;
+
+    /// Watches the socket for the end of its connection, and the target for its own.
+    /// False if a limit was reached.
+    fn watch(&mut self, token: Token, tid: i32, sock: &Self::Sock) -> bool;
+    fn unwatch(&mut self, token: Token, sock: &Self::Sock);
+}

@@ -1,0 +1,138 @@
+//! bind(2) and listen(2): what gives a socket a local address or makes it a server.
+//!
+//! Both act in the container. A host socket that would take part is replaced by a
+//! container socket first, so that no container opens a port of the host this way.
+
+use std::net::SocketAddr;
+
+use netns_socket::{Identity, TcpState};
+use seccomp_notify::Errno;
+use sockaddr_inspect::{ForeignAddr, RawSockAddr};
+
+use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip};
+use crate::stats::Outcome;
+use crate::Reason;
+
+/// Ports below this one need `CAP_NET_BIND_SERVICE` unless a sysctl says otherwise.
+const PRIVILEGED: u16 = 1024;
+
+impl<K: Kernel> Engine<K> {
+    pub(super) fn bind(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        target: Target,
+        at: ForeignAddr,
+        len: u64,
+    ) {
+        let sock = match k.take(target.tid, target.fd) {
+            Ok(sock) => sock,
+            Err(lost) => return self.lost(k, note, lost),
+        };
+        let id = k.identity(&sock).filter(is_ip);
+        let fetched = match id {
+            Some(_) => k.fetch(target.tid, at, len),
+            None => Ok(RawSockAddr::default()),
+        };
+        if !k.is_alive(&note) {
+            return self.stats.count(Outcome::Gone, Reason::Allowed);
+        }
+        let Some(id) = id else {
+            self.stats.count_continued();
+            k.answer(note, Answer::Continue);
+            return;
+        };
+        let addr = match fetched {
+            Ok(addr) => addr,
+            Err(lost) => return self.lost(k, note, lost),
+        };
+        // We may bind to any port of a namespace that is ours; the target may not.
+        if is_privileged(&addr) && !k.may_bind_privileged(target.tid) {
+            self.stats.count(Outcome::Left, Reason::Address);
+            k.answer(note, Answer::Fail(Errno::ACCESS));
+            return;
+        }
+        let sock = match self.container_socket(k, &note, &target, sock, &id) {
+            Ok(sock) => sock,
+            Err(refused) => return self.refuse_local(k, note, refused),
+        };
+        let bound = k.bind(&sock, &addr);
+        self.stats.count(Outcome::Left, Reason::Ignored);
+        k.answer(note, bound.map_or_else(Answer::Fail, |()| Answer::Success));
+    }
+
+    pub(super) fn listen(&mut self, k: &mut K, note: K::Note, target: Target, backlog: i32) {
+        let sock = match k.take(target.tid, target.fd) {
+            Ok(sock) => sock,
+            Err(lost) => return self.lost(k, note, lost),
+        };
+        let id = k.identity(&sock).filter(is_ip);
+        if !k.is_alive(&note) {
+            return self.stats.count(Outcome::Gone, Reason::Allowed);
+        }
+        let Some(id) = id else {
+            self.stats.count_continued();
+            k.answer(note, Answer::Continue);
+            return;
+        };
+        let sock = match self.container_socket(k, &note, &target, sock, &id) {
+            Ok(sock) => sock,
+            Err(refused) => return self.refuse_local(k, note, refused),
+        };
+        let listening = k.listen(&sock, backlog);
+        self.stats.count(Outcome::Left, Reason::Ignored);
+        k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
+    }
+
+    /// The socket itself if it lives in the container, or a new one in its place.
+    fn container_socket(
+        &mut self,
+        k: &mut K,
+        note: &K::Note,
+        target: &Target,
+        sock: K::Sock,
+        id: &Identity,
+    ) -> Result<K::Sock, Refused> {
+        if self.whose(id) != Whose::Host {
+            return Ok(sock);
+        }
+        let unused = !id.is_tcp() || k.tcp_state(&sock) == Some(TcpState::Close);
+        let bound = k.local(&sock).is_none_or(|local: SocketAddr| local.port() != 0);
+        if !unused || bound {
+            // A socket with a connection or an address takes neither bind nor listen.
+            return Err(Refused::Errno(Errno::INVAL));
+        }
+        self.put_back(k, note, target, &sock, id).map_err(|installed| match installed {
+            Installed::Gone => Refused::Gone,
+            _ => Refused::PutBack,
+        })
+    }
+
+    fn refuse_local(&self, k: &mut K, note: K::Note, refused: Refused) {
+        match refused {
+            Refused::Gone => self.stats.count(Outcome::Gone, Reason::PutBack),
+            Refused::Errno(errno) => {
+                self.stats.count(Outcome::Host, Reason::SocketState);
+                k.answer(note, Answer::Fail(errno));
+            }
+            Refused::PutBack => {
+                self.stats.count(Outcome::Denied, Reason::PutBack);
+                k.answer(note, Answer::Fail(Errno::ADDRNOTAVAIL));
+            }
+        }
+    }
+}
+
+/// Why there is no container socket to act on.
+enum Refused {
+    Gone,
+    Errno(Errno),
+    PutBack,
+}
+
+fn is_privileged(addr: &RawSockAddr) -> bool {
+    addr.decode()
+        .ok()
+        .and_then(|addr| addr.ip())
+        .is_some_and(|addr| (1..PRIVILEGED).contains(&addr.port()))
+}

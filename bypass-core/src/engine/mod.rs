@@ -1,0 +1,185 @@
+//! Carries out the verdicts: what happens to one trapped call, step by step.
+//!
+//! The engine owns no descriptor but those of calls that wait, and does no I/O but
+//! through [`Kernel`]. It is told of notifications, of sockets that became ready
+//! and of the passing of time; it never waits.
+//!
+//! The life of a `connect` on a TCP socket:
+//!
+//! ```text
+//! take the socket ─ copy the address ─ still alive? ─ identity ─ policy
+//!   ├ bypass ─ twin in the host namespace, pinned ─ connect
+//!   │    ├ done         ─ install ─ answer 0
+//!   │    ├ failed       ─ answer the errno (the container socket stays)
+//!   │    └ in progress  ─ install ─ answer EINPROGRESS, or wait and then answer
+//!   ├ leave  ─ connect the taken socket where it is ─ (wait) ─ answer
+//!   └ deny   ─ answer the errno of the policy
+//! ```
+//!
+//! A host socket whose connection takes time is installed *before* the wait: then an
+//! interrupted call leaves the application with the very socket that goes on
+//! connecting, as the kernel does, and the round trip of the installation is hidden
+//! behind that of the network.
+
+mod connect;
+#[cfg(test)]
+mod fake;
+mod kernel;
+mod local;
+mod parked;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use netns_socket::{Domain, Identity};
+use seccomp_notify::Errno;
+
+pub(crate) use self::kernel::{
+    Answer, Installed, Kernel, Lost, Place, Step, Token, TwinError,
+};
+use self::parked::Lot;
+use crate::call::Call;
+use crate::policy::Policy;
+use crate::stats::{Outcome, Stats};
+use crate::Reason;
+
+/// The errno of a denied destination. Programs that try several addresses go on to
+/// the next one at once, and its text does not suggest a fault of the peer.
+const DENIED: Errno = Errno::NETUNREACH;
+
+/// What the engine needs to know about host and container.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) policy: Arc<Policy>,
+    /// Bind host sockets to their egress device.
+    pub(crate) pin: bool,
+    /// The cookie of the host's network namespace.
+    pub(crate) host_netns: u64,
+    /// The cookie of the container's network namespace, where it is known.
+    pub(crate) container_netns: Option<u64>,
+}
+
+/// The state of one container.
+pub(crate) struct Engine<K: Kernel> {
+    facts: Facts,
+    stats: Arc<Stats>,
+    parked: Lot<K>,
+}
+
+impl<K: Kernel> Engine<K> {
+    pub(crate) fn new(facts: Facts, stats: Arc<Stats>) -> Self {
+        Self { facts, stats, parked: Lot::default() }
+    }
+
+    /// A notification came in.
+    pub(crate) fn handle(&mut self, k: &mut K, note: K::Note, tid: i32, call: Call, now: Instant) {
+        // A thread is in one call at a time: what it waited for before, it no longer does.
+        self.parked.forget(k, tid);
+        let call = match call {
+            Call::Multiplexed { operation, at } => match k.fetch_args(tid, at) {
+                Ok(args) => Call::demultiplexed(operation, args),
+                Err(lost) => return self.lost(k, note, lost),
+            },
+            call => call,
+        };
+        match call {
+            Call::Connect { fd, at, len } => {
+                let target = Target { tid, fd };
+                if let Some(done) = self.connect(k, note, target, at, len, now) {
+                    self.stats.count(done.0, done.1);
+                    self.stats.time_connect(now.elapsed());
+                }
+            }
+            Call::Bind { fd, at, len } => self.bind(k, note, Target { tid, fd }, at, len),
+            Call::Listen { fd, backlog } => self.listen(k, note, Target { tid, fd }, backlog),
+            Call::Multiplexed { .. } | Call::Other => {
+                self.stats.count_continued();
+                k.answer(note, Answer::Continue);
+            }
+        }
+    }
+
+    /// A connection that a call waits for has ended, one way or the other.
+    pub(crate) fn handle_ready(&mut self, k: &mut K, token: Token) {
+        if let Some((outcome, reason)) = self.parked.complete(k, token) {
+            self.stats.count(outcome, reason);
+        }
+    }
+
+    /// The thread whose call waits has ended.
+    pub(crate) fn handle_exit(&mut self, k: &mut K, token: Token) {
+        if self.parked.drop_one(k, token) {
+            self.stats.count(Outcome::Gone, Reason::Allowed);
+        }
+    }
+
+    /// Time has passed: answers calls whose `SO_SNDTIMEO` is over and drops those that
+    /// were interrupted (of which the kernel sends no word).
+    pub(crate) fn handle_timeout(&mut self, k: &mut K, now: Instant) {
+        let stats = &self.stats;
+        self.parked.expire(k, now, |outcome, reason| stats.count(outcome, reason));
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.parked.next_deadline()
+    }
+
+    /// How many calls wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.parked.len()
+    }
+
+    fn lost(&self, k: &mut K, note: K::Note, lost: Lost) {
+        match lost {
+            Lost::Gone => {
+                self.stats.count(Outcome::Gone, Reason::Allowed);
+                drop(note);
+            }
+            Lost::Denied => {
+                self.stats.count(Outcome::Denied, Reason::Uninspectable);
+                k.answer(note, Answer::Fail(Errno::ACCESS));
+            }
+            Lost::Errno(errno) => {
+                self.stats.count(Outcome::Left, Reason::Address);
+                k.answer(note, Answer::Fail(errno));
+            }
+        }
+    }
+
+    /// Whose a socket is, by the cookie of its namespace. Where the namespace of the
+    /// container is not known, the first one seen that is not the host's is taken for it.
+    fn whose(&mut self, id: &Identity) -> Whose {
+        let Some(cookie) = id.netns_cookie else { return Whose::Nested };
+        if cookie == self.facts.host_netns {
+            Whose::Host
+        } else if cookie == *self.facts.container_netns.get_or_insert(cookie) {
+            Whose::Container
+        } else {
+            Whose::Nested
+        }
+    }
+}
+
+/// Whose call it is, and on which of its descriptors.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    tid: i32,
+    fd: i32,
+}
+
+/// Whose namespace a socket lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Host,
+    Container,
+    /// A namespace that a container made for itself.
+    Nested,
+}
+
+fn is_ip(id: &Identity) -> bool {
+    matches!(id.domain, Domain::Inet | Domain::Inet6)
+}

@@ -1,0 +1,155 @@
+//! Calls that wait for the network.
+//!
+//! A parked call holds its notification and a duplicate of the socket, which the
+//! target has as well. It ends when the connection does, when the socket's send
+//! timeout is over, or when nobody waits any more.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use seccomp_notify::Errno;
+use sockaddr_inspect::RawSockAddr;
+
+use super::{Answer, Kernel, Step, Token};
+use crate::stats::Outcome;
+use crate::Reason;
+
+/// A container cannot make more of our descriptors than this by calls that wait.
+pub(super) const MAX_PARKED: usize = 4096;
+
+/// How often parked calls are checked for having been interrupted by a signal.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
+
+pub(super) struct Parked<K: Kernel> {
+    pub(super) note: K::Note,
+    pub(super) tid: i32,
+    pub(super) sock: K::Sock,
+    pub(super) addr: RawSockAddr,
+    /// When `SO_SNDTIMEO` is over.
+    pub(super) deadline: Option<Instant>,
+    /// What is counted when the connection comes to stand.
+    pub(super) success: (Outcome, Reason),
+}
+
+/// All parked calls of a container.
+pub(super) struct Lot<K: Kernel> {
+    calls: HashMap<Token, Parked<K>>,
+    by_tid: HashMap<i32, Token>,
+    next: u32,
+    next_check: Option<Instant>,
+}
+
+impl<K: Kernel> Default for Lot<K> {
+    fn default() -> Self {
+        Self { calls: HashMap::new(), by_tid: HashMap::new(), next: 0, next_check: None }
+    }
+}
+
+impl<K: Kernel> Lot<K> {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Gives the notification back if there is no room for it.
+    pub(super) fn park(
+        &mut self,
+        k: &mut K,
+        call: Parked<K>,
+        now: Instant,
+    ) -> Result<(), K::Note> {
+        if self.calls.len() >= MAX_PARKED {
+            return Err(call.note);
+        }
+        let token = self.free_token();
+        if !k.watch(token, call.tid, &call.sock) {
+            return Err(call.note);
+        }
+        self.next_check.get_or_insert(now + CHECK_EVERY);
+        self.by_tid.insert(call.tid, token);
+        self.calls.insert(token, call);
+        Ok(())
+    }
+
+    /// Numbers are not reused soon, so that a stale event cannot hit a later call.
+    fn free_token(&mut self) -> Token {
+        loop {
+            let token = Token(self.next);
+            self.next = self.next.wrapping_add(1);
+            if !self.calls.contains_key(&token) {
+                return token;
+            }
+        }
+    }
+
+    /// Drops what this thread waited for.
+    pub(super) fn forget(&mut self, k: &mut K, tid: i32) {
+        if let Some(token) = self.by_tid.get(&tid).copied() {
+            self.drop_one(k, token);
+        }
+    }
+
+    pub(super) fn drop_one(&mut self, k: &mut K, token: Token) -> bool {
+        self.remove(k, token).is_some()
+    }
+
+    fn remove(&mut self, k: &mut K, token: Token) -> Option<Parked<K>> {
+        let call = self.calls.remove(&token)?;
+        k.unwatch(token, &call.sock);
+        if self.by_tid.get(&call.tid) == Some(&token) {
+            self.by_tid.remove(&call.tid);
+        }
+        if self.calls.is_empty() {
+            self.next_check = None;
+            // A burst of waiting calls should not be paid for until the container ends.
+            self.calls.shrink_to(64);
+            self.by_tid.shrink_to(64);
+        }
+        Some(call)
+    }
+
+    /// The socket is ready: ask how the connection ended and answer.
+    pub(super) fn complete(&mut self, k: &mut K, token: Token) -> Option<(Outcome, Reason)> {
+        let call = self.calls.get(&token)?;
+        let (answer, counted) = match k.connect(&call.sock, &call.addr, true) {
+            // Another thread may have fetched the result first: it stands all the same.
+            Step::Done | Step::Failed(Errno::ISCONN) => (Answer::Success, call.success),
+            Step::InProgress => return None,
+            Step::Failed(errno) => (Answer::Fail(errno), (Outcome::Failed, call.success.1)),
+        };
+        let call = self.remove(k, token)?;
+        Some(if k.answer(call.note, answer) { counted } else { (Outcome::Gone, counted.1) })
+    }
+
+    pub(super) fn expire(
+        &mut self,
+        k: &mut K,
+        now: Instant,
+        mut count: impl FnMut(Outcome, Reason),
+    ) {
+        let check = self.next_check.is_some_and(|at| at <= now);
+        let mut over = Vec::new();
+        for (token, call) in &self.calls {
+            if call.deadline.is_some_and(|at| at <= now) || (check && !k.is_alive(&call.note)) {
+                over.push(*token);
+            }
+        }
+        for token in over {
+            let Some(call) = self.remove(k, token) else { continue };
+            // connect(2) says EINPROGRESS when SO_SNDTIMEO ends the wait.
+            let waited = k.answer(call.note, Answer::Fail(Errno::INPROGRESS));
+            count(if waited { Outcome::Failed } else { Outcome::Gone }, call.success.1);
+        }
+        if check && !self.calls.is_empty() {
+            self.next_check = Some(now + CHECK_EVERY);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let soonest = self.calls.values().filter_map(|call| call.deadline).min();
+        match (self.next_check, soonest) {
+            (Some(check), Some(deadline)) => Some(check.min(deadline)),
+            (check, deadline) => check.or(deadline),
+        }
+    }
+}

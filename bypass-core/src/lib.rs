@@ -1,0 +1,64 @@
+//! Host-speed networking for rootless containers: the engine.
+//!
+//! A process in a container calls `connect`. A seccomp filter traps the call, and this
+//! crate receives it, decides by [`Policy`] whether the connection may be made from the
+//! host's network namespace, makes it there, and puts the connected socket in the place
+//! of the container's own. From then on the data path is the host's kernel.
+//!
+//! ```text
+//!  container process            supervisor (this crate)                host
+//!  connect(5, 192.0.2.1) ──▶ copy address, take socket 5
+//!        (waits)             policy: bypass
+//!                            socket(), copy options, pin, connect ──▶ 192.0.2.1
+//!  5 is the host socket ◀─── ADDFD(5)
+//!  connect returns 0    ◀─── answer
+//!  send / recv / epoll  ───────────────────────────────────────────▶ no one between
+//! ```
+//!
+//! Build a [`Policy`], make a [`Supervisor`], attach a listener; drop the [`Container`]
+//! to detach:
+//!
+//! ```no_run
+//! use bypass_core::{Policy, Settings, Supervisor};
+//! # fn listener() -> seccomp_notify::Listener { unimplemented!() }
+//!
+//! let policy = Policy::builder().deny(["169.254.0.0/16".parse()?]).build();
+//! let supervisor = Supervisor::new()?;
+//! let container = supervisor.attach(listener(), Settings::new("web", policy))?;
+//! println!("{:?}", container.stats().verdicts);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it promises
+//! - Decisions and calls use the supervisor's own copy of the address and its own
+//!   descriptor of the socket. For `connect`, `bind` and `listen` on an IP socket the
+//!   kernel is never told to "continue".
+//! - A host socket is only ever connected where the policy allows, and is pinned to the
+//!   device that leads there.
+//! - An internal failure leaves the socket in the container, and is counted with a
+//!   [`Reason`].
+//! - No container waits for another: each has a thread of its own, and within it a slow
+//!   connection delays no other call.
+//!
+//! # What it does not do
+//! It installs no filter in anybody (see `seccomp-notify`, or let an OCI runtime do it)
+//! and starts no process. It needs Linux 5.14; `Supervisor::new` says so on older ones.
+
+#![forbid(unsafe_code)]
+
+mod call;
+mod container;
+mod engine;
+mod live;
+mod policy;
+mod reason;
+mod stats;
+mod supervisor;
+mod targets;
+
+pub use self::container::Container;
+pub use self::policy::{Policy, PolicyBuilder, Verdict};
+pub use self::reason::Reason;
+pub use self::stats::{Outcome, Snapshot, Stats, Times};
+pub use self::supervisor::{AttachError, Settings, StartError, Supervisor};
+pub use netns_socket::own_netns_cookie;

@@ -1,0 +1,329 @@
+//! The real [`Kernel`]: one system call, or a few, behind each step of the engine.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use netns_socket::{
+    Captured, Egress, FileFlags, Identity, PidFd, SocketState, Taken, TcpState,
+};
+use rustix::event::epoll;
+use rustix::fs::OFlags;
+use seccomp_notify::{AddFd, AddFdOutcome, Errno, Notification, Reply, ReplyOutcome};
+use sockaddr_inspect::{FetchError, ForeignAddr, ProcessMemory, RawSockAddr};
+
+use crate::engine::{Answer, Installed, Kernel, Lost, Place, Step, Token, TwinError};
+use crate::supervisor::Host;
+use crate::targets::Targets;
+
+/// Bit of `CAP_NET_BIND_SERVICE` in the capability sets.
+const CAP_NET_BIND_SERVICE: u32 = 10;
+
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 64;
+
+/// The world as the kernel shows it to one container's thread.
+pub(crate) struct Live {
+    host: Arc<Host>,
+    targets: Targets,
+    epoll: OwnedFd,
+    /// The threads of parked calls, to notice their end.
+    watched: HashMap<Token, PidFd>,
+}
+
+/// What happened to a parked call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Its connection has ended, one way or the other.
+    Ready(Token),
+    /// Its thread has.
+    Exited(Token),
+}
+
+impl Live {
+    pub(crate) fn new(host: Arc<Host>) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self { host, targets: Targets::default(), epoll, watched: HashMap::new() })
+    }
+
+    /// Readable when [`events`](Self::events) has something to tell.
+    pub(crate) fn epoll(&self) -> &OwnedFd {
+        &self.epoll
+    }
+
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::with_capacity(EVENTS);
+        let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let spare = rustix::buffer::spare_capacity(&mut events);
+        if epoll::wait(&self.epoll, spare, Some(&none)).is_err() {
+            return Vec::new();
+        }
+        events.iter().map(|event| Event::of(event.data.u64())).collect()
+    }
+}
+
+impl Event {
+    fn data(self) -> epoll::EventData {
+        epoll::EventData::new_u64(match self {
+            Self::Ready(Token(token)) => u64::from(token) << 1,
+            Self::Exited(Token(token)) => (u64::from(token) << 1) | 1,
+        })
+    }
+
+    fn of(data: u64) -> Self {
+        let token = Token(u32::try_from(data >> 1).unwrap_or(u32::MAX));
+        if data & 1 == 0 { Self::Ready(token) } else { Self::Exited(token) }
+    }
+}
+
+impl Kernel for Live {
+    type Note = Notification;
+    type Sock = OwnedFd;
+
+    fn take(&mut self, tid: i32, fd: i32) -> Result<OwnedFd, Lost> {
+        // The second try is for a kept handle of a thread that has gone and whose number
+        // another thread has now.
+        for _ in 0..2 {
+            let Some(pidfd) = self.targets.get(tid) else {
+                return Err(if tid == 0 { Lost::Denied } else { Lost::Gone });
+            };
+            match pidfd.take_fd(fd) {
+                Ok(Taken::Fd(fd)) => return Ok(fd),
+                Ok(Taken::Closed) => return Err(Lost::Errno(Errno::BADF)),
+                Ok(Taken::Denied) => return Err(Lost::Denied),
+                Ok(Taken::Gone) => self.targets.forget(tid),
+                Err(error) => {
+                    // Our own table is full: nothing is known of the socket, so nothing
+                    // may be done with it.
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "could not take a descriptor");
+                    return Err(Lost::Errno(Errno::NOBUFS));
+                }
+            }
+        }
+        Err(Lost::Gone)
+    }
+
+    fn fetch(&mut self, tid: i32, at: ForeignAddr, len: u64) -> Result<RawSockAddr, Lost> {
+        sockaddr_inspect::fetch(&ProcessMemory::of(tid), at, len).map_err(|error| lost(&error))
+    }
+
+    fn fetch_args(&mut self, tid: i32, at: ForeignAddr) -> Result<[u32; 3], Lost> {
+        sockaddr_inspect::fetch_u32_array(&ProcessMemory::of(tid), at)
+            .map_err(|error| lost(&error))
+    }
+
+    fn is_alive(&mut self, note: &Notification) -> bool {
+        note.is_alive().unwrap_or(false)
+    }
+
+    fn identity(&mut self, sock: &OwnedFd) -> Option<Identity> {
+        Identity::of(sock).ok().flatten()
+    }
+
+    fn tcp_state(&mut self, sock: &OwnedFd) -> Option<TcpState> {
+        netns_socket::tcp_state(sock).ok()
+    }
+
+    fn local(&mut self, sock: &OwnedFd) -> Option<SocketAddr> {
+        rustix::net::getsockname(sock).ok().and_then(|addr| SocketAddr::try_from(addr).ok())
+    }
+
+    fn is_blocking(&mut self, sock: &OwnedFd) -> bool {
+        rustix::fs::fcntl_getfl(sock).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK))
+    }
+
+    fn send_timeout(&mut self, sock: &OwnedFd) -> Option<Duration> {
+        rustix::net::sockopt::socket_timeout(sock, rustix::net::sockopt::Timeout::Send)
+            .ok()
+            .flatten()
+    }
+
+    fn may_bind_privileged(&mut self, tid: i32) -> bool {
+        has_capability(tid, CAP_NET_BIND_SERVICE)
+    }
+
+    fn egress(&mut self, ip: IpAddr, scope_id: u32) -> Egress {
+        self.host.router.egress(ip, scope_id).unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "could not look up a route");
+            Egress::Unroutable(Errno::NETUNREACH)
+        })
+    }
+
+    fn twin(
+        &mut self,
+        tid: i32,
+        model: &OwnedFd,
+        id: &Identity,
+        place: Place,
+    ) -> Result<OwnedFd, TwinError> {
+        // The pin of a host socket is ours and no part of what the application made of it.
+        let captured = if id.netns_cookie == Some(self.host.netns) {
+            SocketState::capture_pinned(model, id)
+        } else {
+            SocketState::capture(model, id)
+        };
+        let state = match captured {
+            Ok(Captured::State(state)) => state,
+            Ok(Captured::NotCopyable { option, .. }) => return Err(TwinError::Option(option)),
+            Err(_unreadable) => return Err(TwinError::Make),
+        };
+        let flags = FileFlags::capture(model).map_err(|_unreadable| TwinError::Make)?;
+        let twin = match place {
+            Place::Host { .. } => netns_socket::create_twin(id, true).ok(),
+            Place::Container => self
+                .targets
+                .get(tid)
+                .and_then(|pidfd| netns_socket::socket_inside(pidfd, (*id).into(), true).ok()),
+        };
+        let twin = twin.ok_or(TwinError::Make)?;
+        let applied = state.apply(&twin).map_err(|_unwritable| TwinError::Make)?;
+        if let Some(refusal) = applied.refused.first() {
+            return Err(TwinError::Option(refusal.option));
+        }
+        if let Place::Host { pin: Some(ifindex) } = place {
+            let _pinned = netns_socket::pin(&twin, ifindex).map_err(|_unpinned| TwinError::Pin)?;
+        }
+        flags.apply(&twin).map_err(|_unwritable| TwinError::Make)?;
+        Ok(twin)
+    }
+
+    fn connect(&mut self, sock: &OwnedFd, addr: &RawSockAddr, blocking: bool) -> Step {
+        without_waiting(sock, || match connect(sock, addr) {
+            // A second call finishes what the network answered during the first, and
+            // leaves the socket in the state that a blocking connect leaves it in.
+            Err(Errno::INPROGRESS) if blocking => connect(sock, addr),
+            result => result,
+        })
+        .map_or_else(
+            |errno| match errno {
+                Errno::INPROGRESS => Step::InProgress,
+                Errno::ALREADY if blocking => Step::InProgress,
+                errno => Step::Failed(errno),
+            },
+            |()| Step::Done,
+        )
+    }
+
+    fn bind(&mut self, sock: &OwnedFd, addr: &RawSockAddr) -> Result<(), Errno> {
+        netns_socket::bind(sock, addr.as_bytes())
+    }
+
+    fn listen(&mut self, sock: &OwnedFd, backlog: i32) -> Result<(), Errno> {
+        rustix::net::listen(sock, backlog)
+    }
+
+    fn dissolve(&mut self, sock: &OwnedFd) -> Result<(), Errno> {
+        without_waiting(sock, || rustix::net::connect_unspec(sock))
+    }
+
+    fn install(&mut self, note: &Notification, tid: i32, fd: i32, sock: &OwnedFd) -> Installed {
+        let Ok(number) = u32::try_from(fd) else { return Installed::Refused };
+        let cloexec = match netns_socket::read_cloexec(tid, fd) {
+            Ok(Some(cloexec)) => cloexec,
+            // Closed meanwhile by another thread: what it then means, the program knows
+            // as little as we do. The safe flag is the one that leaks nothing.
+            Ok(None) => true,
+            Err(_unreadable) => return Installed::Refused,
+        };
+        match note.add_fd(&AddFd::new(sock.as_fd()).at(number).cloexec(cloexec)) {
+            Ok(AddFdOutcome::Installed(_)) => Installed::Done,
+            Ok(AddFdOutcome::TargetGone | AddFdOutcome::Interrupted) => Installed::Gone,
+            Ok(_) | Err(_) => Installed::Refused,
+        }
+    }
+
+    fn answer(&mut self, note: Notification, answer: Answer) -> bool {
+        let reply = match answer {
+            Answer::Success => Reply::value(0),
+            Answer::Fail(errno) => Reply::errno(errno),
+            Answer::Continue => Reply::continue_call(),
+        };
+        matches!(note.reply(reply), Ok(ReplyOutcome::Delivered))
+    }
+
+    fn watch(&mut self, token: Token, tid: i32, sock: &OwnedFd) -> bool {
+        let Ok(pidfd) = PidFd::open(tid) else { return false };
+        // By edges: a socket that the target keeps ready does not keep us busy.
+        let edge = epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        let exit = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        if epoll::add(&self.epoll, sock, Event::Ready(token).data(), edge).is_err() {
+            return false;
+        }
+        if epoll::add(&self.epoll, &pidfd, Event::Exited(token).data(), exit).is_err() {
+            epoll::delete(&self.epoll, sock).ok();
+            return false;
+        }
+        self.watched.insert(token, pidfd);
+        true
+    }
+
+    fn unwatch(&mut self, token: Token, sock: &OwnedFd) {
+        // The target holds the socket too, so closing our descriptor would not end it.
+        epoll::delete(&self.epoll, sock).ok();
+        if let Some(pidfd) = self.watched.remove(&token) {
+            epoll::delete(&self.epoll, &pidfd).ok();
+        }
+    }
+}
+
+fn lost(error: &FetchError) -> Lost {
+    match error {
+        FetchError::Gone => Lost::Gone,
+        FetchError::Denied => Lost::Denied,
+        error => Lost::Errno(error.errno().map_or(Errno::FAULT, Errno::from_raw_os_error)),
+    }
+}
+
+/// Runs a call on a socket whose file the target may share, so that it cannot block.
+///
+/// A target that clears O_NONBLOCK at the wrong moment makes its own supervisor thread
+/// wait, and nobody else's.
+fn without_waiting(
+    sock: impl AsFd,
+    call: impl FnOnce() -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let flags = rustix::fs::fcntl_getfl(&sock)?;
+    if flags.contains(OFlags::NONBLOCK) {
+        return call();
+    }
+    rustix::fs::fcntl_setfl(&sock, flags | OFlags::NONBLOCK)?;
+    let result = call();
+    rustix::fs::fcntl_setfl(&sock, flags).ok();
+    result
+}
+
+fn connect(sock: impl AsFd, addr: &RawSockAddr) -> Result<(), Errno> {
+    netns_socket::connect(sock, addr.as_bytes())
+}
+
+/// Whether the thread has this capability in its own user namespace (capabilities(7)).
+fn has_capability(tid: i32, capability: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{tid}/status")) else { return false };
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .is_some_and(|set| set & (1 << capability) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_survive_their_encoding() {
+        for event in [Event::Ready(Token(0)), Event::Exited(Token(7)), Event::Ready(Token(u32::MAX))] {
+            assert_eq!(Event::of(event.data().u64()), event);
+        }
+    }
+
+    #[test]
+    fn a_thread_that_does_not_exist_has_no_capability() {
+        assert!(!has_capability(i32::MAX, CAP_NET_BIND_SERVICE));
+    }
+}

@@ -1,0 +1,153 @@
+//! What all containers of a process share, and the way in for a new one.
+
+use std::io;
+use std::sync::Arc;
+
+use netns_socket::{RouteError, Router};
+use seccomp_notify::Listener;
+
+use crate::container::{Container, OnEnd};
+use crate::engine::Facts;
+use crate::policy::Policy;
+use crate::stats::Snapshot;
+
+/// Facts about the host, asked of the kernel once.
+pub(crate) struct Host {
+    pub(crate) router: Router,
+    pub(crate) netns: u64,
+}
+
+/// Serves any number of containers.
+///
+/// It must be made, and containers attached, by a thread in the host's network
+/// namespace: that is where host sockets are made.
+#[derive(Clone)]
+pub struct Supervisor {
+    host: Arc<Host>,
+}
+
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supervisor").field("netns", &self.host.netns).finish_non_exhaustive()
+    }
+}
+
+/// Why no supervisor could be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The running kernel cannot tell which namespace a socket is in.
+    #[error("this kernel has no SO_NETNS_COOKIE (Linux 5.14 or later is needed)")]
+    NoNetnsCookie,
+    /// The cookie of the own namespace could not be read.
+    #[error("the network namespace of this process could not be identified")]
+    Netns(#[source] netns_socket::SockOptError),
+    /// The netlink sockets for routes could not be opened.
+    #[error("the routes of the host cannot be followed")]
+    Router(#[source] RouteError),
+}
+
+/// Why a container could not be attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// No eventfd.
+    #[error("eventfd failed")]
+    EventfdCall {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No epoll descriptor.
+    #[error("epoll_create failed")]
+    EpollCall {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No thread.
+    #[error("the container's thread could not be started")]
+    ThreadCall {
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// How one container is treated.
+pub struct Settings {
+    name: String,
+    policy: Arc<Policy>,
+    pin: bool,
+    netns: Option<u64>,
+    on_end: Option<OnEnd>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("name", &self.name)
+            .field("policy", &self.policy)
+            .field("pin", &self.pin)
+            .field("netns", &self.netns)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// A container with this name (for logs) under this policy. Host sockets are pinned.
+    pub fn new(name: impl Into<String>, policy: impl Into<Arc<Policy>>) -> Self {
+        Self { name: name.into(), policy: policy.into(), pin: true, netns: None, on_end: None }
+    }
+
+    /// Whether host sockets are bound to their egress device (`SO_BINDTOIFINDEX`).
+    ///
+    /// # Warning
+    /// The pin is what keeps a host socket away from the host's loopback even if the
+    /// container finds a call that is not trapped. Turn it off only where routing moves
+    /// live connections between devices, or where replies come in by another device.
+    #[must_use]
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// The cookie of the container's network namespace (`SO_NETNS_COOKIE` of any socket
+    /// in it). Sockets of other namespaces, which the container may make for itself, are
+    /// then left alone. Without it the first namespace that is seen counts.
+    #[must_use]
+    pub fn netns_cookie(mut self, cookie: u64) -> Self {
+        self.netns = Some(cookie);
+        self
+    }
+
+    /// Called on the container's thread once its last process has gone.
+    #[must_use]
+    pub fn on_end(mut self, call: impl FnOnce(&Snapshot) + Send + 'static) -> Self {
+        self.on_end = Some(Box::new(call));
+        self
+    }
+}
+
+impl Supervisor {
+    /// Looks at the host.
+    ///
+    /// # Errors
+    /// Where the kernel is too old, or a netlink socket cannot be opened.
+    pub fn new() -> Result<Self, StartError> {
+        let netns = netns_socket::own_netns_cookie()
+            .map_err(StartError::Netns)?
+            .ok_or(StartError::NoNetnsCookie)?;
+        let router = Router::new().map_err(StartError::Router)?;
+        Ok(Self { host: Arc::new(Host { router, netns }) })
+    }
+
+    /// Begins to answer the calls that this listener traps.
+    ///
+    /// # Errors
+    /// Where the descriptors or the thread for it cannot be had. The listener is closed
+    /// then, and the calls it traps fail with ENOSYS.
+    pub fn attach(&self, listener: Listener, settings: Settings) -> Result<Container, AttachError> {
+        let Settings { name, policy, pin, netns, on_end } = settings;
+        let facts =
+            Facts { policy, pin, host_netns: self.host.netns, container_netns: netns };
+        Container::start(name, listener, Arc::clone(&self.host), facts, on_end)
+    }
+}

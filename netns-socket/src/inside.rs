@@ -1,0 +1,199 @@
+//! Sockets inside a container's network namespace.
+//!
+//! An unprivileged process may enter a network namespace only by way of the user namespace that
+//! owns it, and only a process with one thread may enter a user namespace. So a short-lived child
+//! does it: it joins both, makes the socket, and sends it back.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, IoSliceMut};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair,
+};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use crate::sys::{self, CHILD_MESSAGE, ChildPlan};
+use crate::{PidFd, SocketSpec};
+
+/// Makes a socket in the network namespace of `target`, close-on-exec.
+///
+/// `target` is any thread of the container. We need to own the container's user namespace (be the
+/// user who created it, in its parent), or `CAP_SYS_ADMIN` in it. A target in our own user namespace
+/// works with `CAP_SYS_ADMIN` there.
+///
+/// Costs a process, and with it a copy of our page tables and of our descriptor table, so it is
+/// for what a container needs now and then, not for every connection. It blocks the calling thread
+/// until the child is done, at most two seconds: the child is then killed. A socket belongs to its
+/// namespace for good, so one can be made ahead and used later by any thread.
+///
+/// The child cannot be traced by the container, runs no signal handler of ours, sends no `SIGCHLD`,
+/// and is not seen by a plain `wait`. Nothing stays behind when it fails or is killed.
+///
+/// # Errors
+/// [`InsideError`] with the step that failed.
+#[doc(alias = "setns")]
+pub fn socket_inside(
+    target: &PidFd,
+    spec: SocketSpec,
+    nonblocking: bool,
+) -> Result<OwnedFd, InsideError> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
+    .map_err(|source| InsideError::SocketpairCall { source })?;
+
+    let flag = if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
+    let child = Child(
+        sys::open_in_namespace(&ChildPlan {
+            target: target.as_fd(),
+            report: theirs.as_fd(),
+            domain: spec.domain.as_raw(),
+            kind: spec.kind.as_raw() | libc::SOCK_CLOEXEC | flag,
+            protocol: spec.protocol,
+        })
+        .map_err(|source| InsideError::CloneCall { source })?,
+    );
+    drop(theirs);
+    child.finish()?;
+    receive(ours.as_fd())
+}
+
+/// A socket could not be made inside another network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InsideError {
+    /// The target has exited.
+    #[error("the target is gone")]
+    Gone,
+    /// No channel to the child could be made.
+    #[error("socketpair failed")]
+    SocketpairCall {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The child could not be started.
+    #[error("clone3 failed")]
+    CloneCall {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The child could not be waited for.
+    #[error("waiting for the child failed")]
+    WaitCall {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The child could not protect itself from being traced.
+    #[error("prctl(PR_SET_DUMPABLE) failed")]
+    PrctlCall {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The child could not enter the target's namespaces.
+    #[error("setns failed")]
+    SetnsCall {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The child could not make the socket.
+    #[error("socket failed inside the namespace")]
+    SocketCall {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The socket could not be received: most likely we have no free descriptor (EMFILE).
+    #[error("receiving the socket failed")]
+    RecvmsgCall {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The child ended without a word: it was killed.
+    #[error("the child was killed")]
+    ChildKilled,
+    /// The child took too long, and was killed.
+    #[error("the child did not finish in time")]
+    TimedOut,
+}
+
+/// A child that is reaped whatever happens.
+struct Child(OwnedFd);
+
+impl Child {
+    /// Waits until the child is done.
+    fn finish(self) -> Result<(), InsideError> {
+        let deadline = Timespec::try_from(PATIENCE).or(Err(InsideError::TimedOut))?;
+        loop {
+            let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
+            match poll(&mut watched, Some(&deadline)) {
+                // Dropping kills.
+                Ok(0) => return Err(InsideError::TimedOut),
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(source) => return Err(InsideError::WaitCall { source }),
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Does nothing to a child that is done; one that is stopped or stuck would otherwise keep
+        // copies of our descriptors open.
+        pidfd_send_signal(&self.0, Signal::KILL).ok();
+        // Children without an exit signal are waited for with __WALL only.
+        let options =
+            WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+        while let Err(Errno::INTR) = waitid(WaitId::PidFd(self.0.as_fd()), options) {}
+    }
+}
+
+fn receive(channel: BorrowedFd<'_>) -> Result<OwnedFd, InsideError> {
+    let mut bytes = [0; CHILD_MESSAGE];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let mut vectors = [IoSliceMut::new(&mut bytes)];
+        match recvmsg(channel, &mut vectors, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(message) => break message.bytes,
+            Err(Errno::INTR) => {}
+            // Nothing was sent. With the other end closed a datagram socket still says this.
+            Err(Errno::AGAIN) => return Err(InsideError::ChildKilled),
+            Err(source) => return Err(InsideError::RecvmsgCall { source }),
+        }
+    };
+    let socket = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    if received != CHILD_MESSAGE {
+        return Err(InsideError::ChildKilled);
+    }
+    let [step, a, b, c, d] = bytes;
+    let source = Errno::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
+    match (step, socket) {
+        (sys::STEP_DONE, Some(socket)) => Ok(socket),
+        // The kernel drops what finds no free number.
+        (sys::STEP_DONE, None) => Err(InsideError::RecvmsgCall { source: Errno::MFILE }),
+        (sys::STEP_PROTECT, _) => Err(InsideError::PrctlCall { source }),
+        (sys::STEP_SETNS, _) if source == Errno::SRCH => Err(InsideError::Gone),
+        (sys::STEP_SETNS, _) => Err(InsideError::SetnsCall { source }),
+        (sys::STEP_SOCKET, _) => Err(InsideError::SocketCall { source }),
+        _ => Err(InsideError::ChildKilled),
+    }
+}
+
+/// The child needs well under a millisecond; it can be slow only if somebody stops it.
+const PATIENCE: Duration = Duration::from_secs(2);

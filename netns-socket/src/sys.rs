@@ -1,0 +1,288 @@
+//! The system calls that rustix does not wrap, and the only `unsafe` of the crate.
+//!
+//! Everything here is a thin, safe function: it borrows descriptors, never keeps a pointer past the
+//! call, and returns the kernel's answer.
+
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+/// Reads a socket option into `buffer` and returns how many bytes the kernel wrote.
+pub(crate) fn getsockopt(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    buffer: &mut [u8],
+) -> Result<usize, Errno> {
+    // No option is longer than a few hundred bytes; a longer buffer only goes partly used.
+    let mut len = libc::socklen_t::try_from(buffer.len()).unwrap_or(libc::socklen_t::MAX);
+    // SAFETY: the value pointer is valid for writes of `len` bytes because both come from the same
+    // exclusive slice, the length pointer is a live local, and any byte is a valid `u8`.
+    let answer = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), level, name, buffer.as_mut_ptr().cast(), &raw mut len)
+    };
+    check(answer)?;
+    Ok(usize::try_from(len).map_or(buffer.len(), |len| len.min(buffer.len())))
+}
+
+/// Asks for the length that `SO_GET_FILTER` reports for a null buffer.
+///
+/// That option counts in filter instructions, not bytes, and copies nothing when the length is 0.
+pub(crate) fn filter_length(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut len: libc::socklen_t = 0;
+    // SAFETY: with a length of 0 the kernel writes nothing through the (null) value pointer, and
+    // the length pointer is a live local.
+    let answer = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_GET_FILTER,
+            std::ptr::null_mut(),
+            &raw mut len,
+        )
+    };
+    check(answer)?;
+    Ok(len)
+}
+
+/// Sets a socket option.
+pub(crate) fn setsockopt(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &[u8],
+) -> Result<(), Errno> {
+    let len = libc::socklen_t::try_from(value.len()).unwrap_or(libc::socklen_t::MAX);
+    // SAFETY: pointer and length describe the same live slice, which the kernel only reads. No
+    // option that this crate sets holds a pointer inside its value.
+    let answer =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
+    check(answer)
+}
+
+/// connect(2) with these bytes for an address.
+pub(crate) fn connect(fd: BorrowedFd<'_>, address: &[u8]) -> Result<(), Errno> {
+    // The kernel refuses any length above that of a `sockaddr_storage`.
+    let len = libc::socklen_t::try_from(address.len()).unwrap_or(libc::socklen_t::MAX);
+    // SAFETY: pointer and length describe the same live slice, which the kernel only reads.
+    let answer = unsafe { libc::connect(fd.as_raw_fd(), address.as_ptr().cast(), len) };
+    check(answer)
+}
+
+/// bind(2) with these bytes for an address.
+pub(crate) fn bind(fd: BorrowedFd<'_>, address: &[u8]) -> Result<(), Errno> {
+    let len = libc::socklen_t::try_from(address.len()).unwrap_or(libc::socklen_t::MAX);
+    // SAFETY: pointer and length describe the same live slice, which the kernel only reads.
+    let answer = unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr().cast(), len) };
+    check(answer)
+}
+
+/// Kind and id of the process, thread or group that gets a descriptor's signals (`F_GETOWN_EX`).
+pub(crate) fn owner(fd: BorrowedFd<'_>) -> Result<(i32, i32), Errno> {
+    let mut owner = [0_i32; 2];
+    // SAFETY: `F_GETOWN_EX` writes one `struct f_owner_ex`, two ints, which is what `owner` holds.
+    let answer = unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) };
+    check(answer)?;
+    let [kind, id] = owner;
+    Ok((kind, id))
+}
+
+/// Sets what [`owner`] reads (`F_SETOWN_EX`).
+pub(crate) fn set_owner(fd: BorrowedFd<'_>, kind: i32, id: i32) -> Result<(), Errno> {
+    let owner = [kind, id];
+    // SAFETY: `F_SETOWN_EX` reads one `struct f_owner_ex`, two ints, from a live local.
+    let answer = unsafe { libc::fcntl(fd.as_raw_fd(), F_SETOWN_EX, owner.as_ptr()) };
+    check(answer)
+}
+
+/// The signal sent when the descriptor becomes ready (`F_GETSIG`), 0 for the default.
+pub(crate) fn signal(fd: BorrowedFd<'_>) -> Result<i32, Errno> {
+    // SAFETY: `F_GETSIG` takes no argument and touches no memory of ours.
+    let answer = unsafe { libc::fcntl(fd.as_raw_fd(), F_GETSIG) };
+    check(answer)?;
+    Ok(answer)
+}
+
+/// Sets what [`signal`] reads (`F_SETSIG`).
+pub(crate) fn set_signal(fd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    // SAFETY: `F_SETSIG` takes a plain integer.
+    let answer = unsafe { libc::fcntl(fd.as_raw_fd(), F_SETSIG, signal) };
+    check(answer)
+}
+
+/// What a child of [`open_in_namespace`] is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChildPlan<'fd> {
+    /// A pidfd of a process in the namespaces to join.
+    pub(crate) target: BorrowedFd<'fd>,
+    /// The end of a socket pair on which the child sends its [`CHILD_MESSAGE`] bytes.
+    pub(crate) report: BorrowedFd<'fd>,
+    /// First argument of `socket(2)`.
+    pub(crate) domain: i32,
+    /// Second argument, with `SOCK_CLOEXEC` and perhaps `SOCK_NONBLOCK`.
+    pub(crate) kind: i32,
+    /// Third argument.
+    pub(crate) protocol: i32,
+}
+
+/// Length of the child's report: a step byte, then the errno in native order.
+pub(crate) const CHILD_MESSAGE: usize = 5;
+
+/// Values of the step byte.
+pub(crate) const STEP_PROTECT: u8 = 1;
+pub(crate) const STEP_SETNS: u8 = 2;
+pub(crate) const STEP_SOCKET: u8 = 3;
+pub(crate) const STEP_DONE: u8 = 4;
+
+/// Starts the child and returns its pidfd.
+///
+/// The child is a process of its own, since only a process with one thread may join a user
+/// namespace. It has a copy of our memory and descriptor table, so nothing that it does changes
+/// ours, and everything it holds is gone when it is. It has no exit signal: no `SIGCHLD` is sent and
+/// a plain `wait` of the embedding program does not see it.
+pub(crate) fn open_in_namespace(plan: &ChildPlan<'_>) -> Result<OwnedFd, Errno> {
+    let mut pidfd: libc::c_int = -1;
+    let mut args = [0_u64; CLONE_ARGS];
+    let [flags, pidfd_at, ..] = &mut args;
+    *flags = CLONE_PIDFD;
+    *pidfd_at = u64::try_from((&raw mut pidfd).addr()).unwrap_or(0);
+
+    // A handler of the embedding program must not run in the child, whose descriptors reach the
+    // same pipes and event queues as ours.
+    let signals = SignalsBlocked::new();
+    // SAFETY: `args` is a zeroed `struct clone_args` of the size given and `pidfd` is a live local.
+    // Without CLONE_VM the child works on a copy of our memory, on the copied stack, so it can
+    // invalidate nothing here; in it only `child` runs, which makes system calls and never returns.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_clone3, args.as_mut_ptr(), size_of::<[u64; CLONE_ARGS]>())
+    };
+    if answer == 0 {
+        child(plan);
+    }
+    let failure = (answer < 0).then(last_error);
+    drop(signals);
+    if let Some(errno) = failure {
+        return Err(errno);
+    }
+    // SAFETY: clone3 succeeded with CLONE_PIDFD, so it stored a new descriptor that nobody else
+    // knows; the kernel makes it close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
+}
+
+/// The life of the child. Async-signal-safe: other threads of the parent may have held any lock.
+fn child(plan: &ChildPlan<'_>) -> ! {
+    match enter_and_open(plan) {
+        Ok(socket) => report(plan, STEP_DONE, 0, Some(socket)),
+        Err((step, errno)) => report(plan, step, errno.raw_os_error(), None),
+    }
+    // SAFETY: `_exit` runs no destructor or handler; the kernel frees all that the child holds.
+    unsafe { libc::_exit(0) }
+}
+
+fn enter_and_open(plan: &ChildPlan<'_>) -> Result<libc::c_int, (u8, Errno)> {
+    // Once in the container's user namespace, a privileged process of the container could trace
+    // the child (they may share a pid namespace) and take our memory and descriptors. A process
+    // that is not dumpable can be traced only with CAP_SYS_PTRACE in the namespace its program
+    // was executed in, which is ours.
+    // SAFETY: PR_SET_DUMPABLE takes plain integers.
+    let answer = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0_u64, 0_u64, 0_u64, 0_u64) };
+    check(answer).map_err(|errno| (STEP_PROTECT, errno))?;
+
+    let target = plan.target.as_raw_fd();
+    // SAFETY: setns takes plain integers; it changes the credentials of this process only.
+    let answer = unsafe { libc::setns(target, libc::CLONE_NEWUSER | libc::CLONE_NEWNET) };
+    match check(answer) {
+        // EINVAL: we already are in that user namespace.
+        Err(Errno::INVAL) => {
+            // SAFETY: as above.
+            let answer = unsafe { libc::setns(target, libc::CLONE_NEWNET) };
+            check(answer).map_err(|errno| (STEP_SETNS, errno))?;
+        }
+        other => other.map_err(|errno| (STEP_SETNS, errno))?,
+    }
+
+    // SAFETY: socket takes plain integers.
+    let socket = unsafe { libc::socket(plan.domain, plan.kind, plan.protocol) };
+    check(socket).map_err(|errno| (STEP_SOCKET, errno))?;
+    Ok(socket)
+}
+
+/// Sends step, errno and perhaps the socket to the parent. A failure shows there as no message.
+fn report(plan: &ChildPlan<'_>, step: u8, errno: i32, socket: Option<libc::c_int>) {
+    let [a, b, c, d] = errno.to_ne_bytes();
+    let mut bytes: [u8; CHILD_MESSAGE] = [step, a, b, c, d];
+    let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: CHILD_MESSAGE };
+    let mut control = Control { header: EMPTY_HEADER, socket: -1 };
+    // SAFETY: `msghdr` is a C struct of integers and pointers, for which zero is a valid value.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    if let Some(socket) = socket {
+        control.socket = socket;
+        control.header.cmsg_len = CONTROL_USED as _;
+        control.header.cmsg_level = libc::SOL_SOCKET;
+        control.header.cmsg_type = libc::SCM_RIGHTS;
+        message.msg_control = (&raw mut control).cast();
+        message.msg_controllen = size_of::<Control>() as _;
+    }
+    // SAFETY: every pointer in `message` refers to a live local of the stated length.
+    unsafe {
+        libc::sendmsg(plan.report.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL);
+    }
+}
+
+/// A control message with one descriptor, laid out as `CMSG_DATA` has it.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    socket: libc::c_int,
+}
+
+/// Blocks every signal of the calling thread until dropped.
+struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    fn new() -> Self {
+        let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: the pointer refers to a live, writable `sigset_t`.
+        unsafe { libc::sigfillset(all.as_mut_ptr()) };
+        let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: both pointers refer to live `sigset_t`s, the first filled in above.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        }
+        // SAFETY: a `sigset_t` is an array of integers: zero, or what the call stored, is valid.
+        Self(unsafe { before.assume_init() })
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the first pointer refers to a live `sigset_t`; a null second one is allowed.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
+        }
+    }
+}
+
+fn check(answer: libc::c_int) -> Result<(), Errno> {
+    if answer < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+fn last_error() -> Errno {
+    // The last OS error is never absent here; EIO stands for what cannot happen.
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Fields of `struct clone_args` as of Linux 5.7, all of them `u64`.
+const CLONE_ARGS: usize = 11;
+const CLONE_PIDFD: u64 = 0x1000;
+const CONTROL_USED: usize = size_of::<libc::cmsghdr>() + size_of::<libc::c_int>();
+const EMPTY_HEADER: libc::cmsghdr = libc::cmsghdr { cmsg_len: 0, cmsg_level: 0, cmsg_type: 0 };
+
+// asm-generic/fcntl.h; libc has them only for some C libraries.
+const F_SETSIG: libc::c_int = 10;
+const F_GETSIG: libc::c_int = 11;
+const F_SETOWN_EX: libc::c_int = 15;
+const F_GETOWN_EX: libc::c_int = 16;

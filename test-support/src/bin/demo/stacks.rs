@@ -1,0 +1,99 @@
+//! The ways to the network that are compared.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+use test_support::World;
+use test_support::failure::Result;
+use test_support::process::{self, PATIENCE, Running};
+use test_support::requirement::find_program;
+
+/// Name of the row of `bypass-cli run`.
+pub(crate) const BYPASS: &str = "bypass-cli";
+/// Name of the row of slirp4netns.
+pub(crate) const SLIRP: &str = "slirp4netns";
+
+/// One way to the network.
+pub(crate) struct Stack {
+    pub(crate) name: &'static str,
+    way: Way,
+}
+
+enum Way {
+    Host,
+    Bypass,
+    Attached(Box<Namespace>),
+}
+
+impl Stack {
+    /// `program` as the ordinary user, with this way to the network.
+    pub(crate) fn command(&self, world: &World, program: impl AsRef<OsStr>) -> Result<Command> {
+        Ok(match &self.way {
+            Way::Host => world.as_user(program),
+            Way::Bypass => {
+                let mut command = world.bypass(&[])?;
+                command.arg(program);
+                command
+            }
+            Way::Attached(namespace) => namespace.enter(world, program),
+        })
+    }
+}
+
+/// Every way that this machine has, the host first.
+pub(crate) fn all(world: &World) -> Result<Vec<Stack>> {
+    let mut stacks =
+        vec![Stack { name: "host", way: Way::Host }, Stack { name: BYPASS, way: Way::Bypass }];
+    if find_program("slirp4netns").is_some() {
+        stacks
+            .push(Stack { name: SLIRP, way: Way::Attached(Namespace::slirp4netns(world)?.into()) });
+    }
+    if find_program("pasta").is_some() {
+        stacks.push(Stack { name: "pasta", way: Way::Attached(Namespace::pasta(world)?.into()) });
+    }
+    Ok(stacks)
+}
+
+/// A user and network namespace of the ordinary user with a stack attached to it.
+struct Namespace {
+    holder: Running,
+    /// Ends with its handle; pasta puts itself into the background and ends with the
+    /// namespace.
+    _stack: Option<Running>,
+}
+
+impl Namespace {
+    fn hold(world: &World) -> Result<Running> {
+        let mut holder = world.as_user("unshare");
+        holder.args(["--user", "--map-root-user", "--net", "--", "sh", "-c"]);
+        let mut holder = process::start_interactive(holder.arg("echo ready; read line"))?;
+        holder.line("ready", PATIENCE)?;
+        Ok(holder)
+    }
+
+    /// With the largest MTU, at which it is fastest.
+    fn slirp4netns(world: &World) -> Result<Self> {
+        let holder = Self::hold(world)?;
+        let mut stack = world.as_user("slirp4netns");
+        stack.args(["--configure", "--mtu=65520", "--disable-host-loopback", "--ready-fd=1"]);
+        let stack = process::start_interactive(stack.args([&holder.pid().to_string(), "tap0"]))?;
+        stack.any_output(PATIENCE)?;
+        Ok(Self { holder, _stack: Some(stack) })
+    }
+
+    /// Without its alias for the host's loopback, which would be the remote's address.
+    fn pasta(world: &World) -> Result<Self> {
+        let holder = Self::hold(world)?;
+        let mut stack = world.as_user("pasta");
+        stack.args(["--config-net", "--no-map-gw", "--quiet", &holder.pid().to_string()]);
+        process::run(&mut stack, PATIENCE)?.success()?;
+        Ok(Self { holder, _stack: None })
+    }
+
+    fn enter(&self, world: &World, program: impl AsRef<OsStr>) -> Command {
+        let mut command = world.as_user("nsenter");
+        command.args(["--user", "--net", "--preserve-credentials"]);
+        command.arg(format!("--target={}", self.holder.pid())).arg("--").arg(program);
+        command
+    }
+}

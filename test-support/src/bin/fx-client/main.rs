@@ -1,0 +1,90 @@
+//! A client for tests: makes the socket calls it is told to make and prints, as one
+//! line of JSON, what came of them.
+//!
+//! ```text
+//! fx-client sequence [inet|inet6] [stream|dgram] STEP...
+//! fx-client cycles ADDR COUNT            connect, read one byte, close; times
+//! fx-client threads ADDR THREADS COUNT   echo over a connection, in parallel
+//! fx-client parking SILENT ADDR BLOCKED COUNT
+//! fx-client blocked SILENT COUNT         threads in connect(2), until killed
+//! fx-client killed SILENT COUNT          children killed in connect(2)
+//! fx-client fork ADDR                    a child uses the inherited connection
+//! fx-client exec ADDR                    the next program uses it
+//! fx-client pass ADDR                    it is used through SCM_RIGHTS
+//! fx-client race ADDR OTHER MILLIS       dup2 over the descriptor while it connects
+//! fx-client repl                         commands from standard input, one a line
+//! ```
+//!
+//! It runs inside the container under test as well as outside of it, where it
+//! shows what the same calls do without us.
+
+#![expect(clippy::print_stdout, reason = "what it prints is its interface")]
+
+mod load;
+mod relatives;
+mod sequence;
+
+use std::env;
+use std::io::{self, BufRead};
+
+use serde_json::{Value, json};
+use test_support::fail;
+use test_support::failure::{Context, Result};
+
+fn main() -> Result {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if arguments.first() != Some(&"repl") {
+        println!("{}", run(&arguments)?);
+        return Ok(());
+    }
+    println!("{}", json!({ "ready": true }));
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<_> = line.split_whitespace().collect();
+        let answer = run(&words).unwrap_or_else(|error| json!({ "error": error.to_string() }));
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+fn run(arguments: &[&str]) -> Result<Value> {
+    match arguments {
+        ["sequence", rest @ ..] => sequence::run(rest),
+        ["cycles", address, count] => load::cycles(address.parse()?, count.parse()?),
+        ["threads", address, threads, count] => {
+            load::threads(address.parse()?, threads.parse()?, count.parse()?)
+        }
+        ["parking", silent, address, blocked, count] => {
+            load::parking(silent.parse()?, address.parse()?, blocked.parse()?, count.parse()?)
+        }
+        ["blocked", silent, count] => load::blocked(silent.parse()?, count.parse()?),
+        ["killed", silent, count] => relatives::killed(silent, count.parse()?),
+        ["fork", address] => relatives::forked(address.parse()?),
+        ["exec", address] => relatives::executed(address.parse()?),
+        ["adopt"] => relatives::adopt(),
+        ["pass", address] => relatives::passed(address.parse()?),
+        ["race", address, other, millis] => {
+            load::race(address.parse()?, other.parse()?, millis.parse()?)
+        }
+        _ => fail!("no such command: {arguments:?}; see the source for the list"),
+    }
+}
+
+/// An errno by name, for comparing results as text.
+fn errno_name(error: &io::Error) -> String {
+    let number = error.raw_os_error();
+    number.map_or_else(
+        || error.kind().to_string(),
+        |raw| format!("{:?}", nix::errno::Errno::from_raw(raw)),
+    )
+}
+
+/// Sends a few bytes and expects them back.
+fn echo(stream: &mut (impl io::Read + io::Write)) -> Result {
+    let (sent, mut back) = (b"once more", [0; 9]);
+    stream.write_all(sent).context("send")?;
+    stream.read_exact(&mut back).context("receive")?;
+    test_support::ensure_eq!(back, *sent, "echo");
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! The calls without a safe wrapper: untyped socket options, `fork`, and `dup2` over a
+//! descriptor that others use.
+
+use std::io;
+use std::mem::size_of_val;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Sets a socket option from its bytes.
+///
+/// See [setsockopt(2)](https://man7.org/linux/man-pages/man2/setsockopt.2.html).
+///
+/// # Errors
+/// What the kernel answers.
+pub fn set_option(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of_val(value)).unwrap_or(libc::socklen_t::MAX);
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `length` bytes from the pointer, which is the length of the
+    // borrowed slice, and keeps no reference to it.
+    let result = unsafe { libc::setsockopt(socket, level, name, value.as_ptr().cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads a socket option as bytes, at most 64.
+///
+/// See [getsockopt(2)](https://man7.org/linux/man-pages/man2/getsockopt.2.html).
+///
+/// # Errors
+/// What the kernel answers.
+pub fn option(socket: impl AsFd, level: i32, name: i32) -> io::Result<Vec<u8>> {
+    let mut value = [0_u8; 64];
+    let mut length: libc::socklen_t = 64;
+    let socket = socket.as_fd().as_raw_fd();
+    let into = value.as_mut_ptr().cast();
+    // SAFETY: the kernel writes at most `length` bytes to `into`, which is the size of the
+    // array behind it; both places outlive the call and are borrowed by nobody else.
+    let result = unsafe { libc::getsockopt(socket, level, name, into, &raw mut length) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let length = usize::try_from(length).unwrap_or(0).min(value.len());
+    Ok(value.get(..length).unwrap_or_default().to_vec())
+}
+
+/// Forks; `None` in the child.
+///
+/// # Errors
+/// What the kernel answers, and `EBUSY` in a process with more than one thread: the child
+/// could then only call async-signal-safe functions.
+pub fn fork() -> io::Result<Option<u32>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: this process has a single thread, checked above, and only that thread could
+    // start another. So no lock can be left held in the child, and it may run any code.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        0 => Ok(None),
+        _ => u32::try_from(pid).map(Some).map_err(|_negative| io::Error::last_os_error()),
+    }
+}
+
+/// Makes the descriptor `target` mean what `with` means, whoever is using it meanwhile.
+///
+/// See [dup2(2)](https://man7.org/linux/man-pages/man2/dup2.2.html).
+///
+/// # Errors
+/// What the kernel answers.
+pub fn replace(target: impl AsFd, with: impl AsFd) -> io::Result<()> {
+    let (with, target) = (with.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
+    // SAFETY: both numbers are open, since they are borrowed, and stay open: the kernel
+    // exchanges what `target` refers to in one step, and its owner closes the new meaning.
+    let result = unsafe { libc::dup2(with, target) };
+    if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,49 @@
+//! What the supervisor holds does not grow with what the container does.
+
+use std::time::Duration;
+
+use test_support::census::{Census, running};
+use test_support::harness::{Group, Scenario};
+use test_support::world::{REMOTE_V4, REMOTE_V6, SILENT_V4};
+use test_support::{Result, World, ensure, ensure_eq};
+
+use crate::client::Repl;
+
+pub(crate) const SCENARIOS: Group = (
+    "leaks",
+    &[Scenario { name: "connects_and_kills_leave_nothing", requires: &[], run: connects }],
+);
+
+fn connects(world: &World) -> Result {
+    let byte = world.serve_remote(&["--mode", "byte", "--quiet", "[::]:0"])?;
+    let echo = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let mut inside = Repl::bypassed(world, &[])?;
+    let work = |inside: &mut Repl, scale: usize| -> Result {
+        for (words, key, expected) in [
+            (format!("cycles {} {}", byte.at(REMOTE_V4), 100 * scale), "done", 100 * scale),
+            (format!("cycles {} {}", byte.at(REMOTE_V6), 20 * scale), "done", 20 * scale),
+            (format!("threads {} 8 {scale}", echo.at(REMOTE_V4)), "done", 8 * scale),
+            (format!("killed {SILENT_V4}:9 {scale}"), "killed", scale),
+        ] {
+            let answer = inside.ask(&words)?;
+            ensure_eq!(answer[key], expected, "{words}: {answer}");
+        }
+        for steps in [
+            format!("connect={REMOTE_V4}:1"),
+            format!("nonblocking connect={SILENT_V4}:9"),
+            format!("connect={} unspec", echo.at(REMOTE_V4)),
+        ] {
+            inside.ask(&format!("sequence inet {steps}"))?;
+        }
+        Ok(())
+    };
+    // Memory that is taken once, caches included, is there after a warm-up.
+    work(&mut inside, 3)?;
+    let pids = running("bypass-cli", "run")?;
+    let before = Census::of_all(&pids)?;
+    work(&mut inside, 30)?;
+    let after = before.settles(&pids, Duration::from_secs(10))?;
+    ensure!(after.rss_kib <= before.rss_kib + 1024, "memory grew: {before:?}, then {after:?}");
+    ensure_eq!(running("bypass-cli", "run")?, pids, "processes");
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! End-to-end tests: the real program, run by an ordinary user, in a world of
+//! namespaces. `make e2e` builds what they need and runs them.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "JSON is indexed, which answers null for what is not there"
+)]
+
+mod client;
+mod dns;
+mod egress;
+mod leaks;
+mod net;
+mod parking;
+mod policy;
+mod run_basics;
+mod serve;
+mod world_selftest;
+
+use std::process::ExitCode;
+
+use test_support::{Result, harness};
+
+fn main() -> Result<ExitCode> {
+    harness::main(&[
+        world_selftest::SCENARIOS,
+        run_basics::SCENARIOS,
+        egress::SCENARIOS,
+        policy::SCENARIOS,
+        dns::SCENARIOS,
+        parking::SCENARIOS,
+        leaks::SCENARIOS,
+        net::SCENARIOS,
+        serve::SCENARIOS,
+    ])
+}

@@ -1,0 +1,206 @@
+//! `bypass-cli serve` with containers that OCI runtimes start, all of it rootless.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use test_support::census::Census;
+use test_support::failure::Context;
+use test_support::harness::{Group, Scenario};
+use test_support::process::{self, PATIENCE, Running};
+use test_support::requirement::Requirement;
+use test_support::world::{HOST_V4, REMOTE_V4, REMOTE_V6, SILENT_V4};
+use test_support::{Result, World, bundle, ensure, ensure_eq};
+
+use crate::client::LIMIT;
+
+const CRUN: &[Requirement] = &[Requirement::Program("crun")];
+const RUNC: &[Requirement] = &[Requirement::Program("runc")];
+
+pub(crate) const SCENARIOS: Group = (
+    "serve",
+    &[
+        Scenario { name: "profile_names_the_socket", requires: &[], run: profile },
+        Scenario { name: "starts_and_ends_as_told", requires: &[], run: life },
+        Scenario {
+            name: "crun_container_is_bypassed",
+            requires: CRUN,
+            run: |w| reaches(w, "crun"),
+        },
+        Scenario {
+            name: "runc_container_is_bypassed",
+            requires: RUNC,
+            run: |w| reaches(w, "runc"),
+        },
+        Scenario {
+            name: "crun_container_does_not_reach_host_loopback",
+            requires: CRUN,
+            run: |world| confined(world, "crun"),
+        },
+        Scenario {
+            name: "runc_container_does_not_reach_host_loopback",
+            requires: RUNC,
+            run: |world| confined(world, "runc"),
+        },
+        Scenario {
+            name: "crun_containers_leave_nothing",
+            requires: CRUN,
+            run: |world| leaves_nothing(world, "crun"),
+        },
+    ],
+);
+
+/// A running `bypass-cli serve` and what runtimes need to know of it.
+struct Agent {
+    running: Running,
+    profile: Value,
+}
+
+impl Agent {
+    fn start(world: &World, options: &[&str]) -> Result<Self> {
+        let socket = socket(world);
+        let mut command = world.as_user(world.program("bypass-cli")?);
+        command.arg("serve").arg("--socket").arg(&socket);
+        // The byte that says it is ready goes to standard output, where we wait for it; it
+        // ends when our end of its standard input is closed.
+        command.args(["--ready-fd", "1", "--exit-fd", "0"]).args(options);
+        let running = process::start_interactive(&mut command)?;
+        running.any_output(PATIENCE)?;
+        Ok(Self { running, profile: seccomp_profile(world, &socket)? })
+    }
+
+    /// Runs `fx-client WORDS` in a container and returns its answer.
+    fn client(&self, world: &World, runtime: &str, name: &str, words: &[&str]) -> Result<Value> {
+        let program = world.program("fx-client")?;
+        let directory = program.parent().context("a program is in a directory")?;
+        let mut arguments = vec![program.to_str().context("a path in UTF-8")?];
+        arguments.extend(words);
+        let bundle = bundle::write(world, name, &self.profile, directory, &arguments)?;
+        let mut command = runtime_command(world, runtime);
+        command.args(["run", "--bundle"]).arg(&bundle).arg(name);
+        let finished = process::run(&mut command, LIMIT)?.success();
+        let finished = finished.context(format!("serve said: {}", self.running.stderr()))?;
+        let line = finished.stdout.lines().last().unwrap_or_default();
+        serde_json::from_str(line).map_err(|_no_json| finished.failure("no JSON was printed"))
+    }
+}
+
+fn socket(world: &World) -> PathBuf {
+    world.runtime_dir().join("bypass.sock")
+}
+
+fn seccomp_profile(world: &World, socket: &Path) -> Result<Value> {
+    let mut command = world.as_user(world.program("bypass-cli")?);
+    command.arg("profile").arg("--socket").arg(socket);
+    let finished = process::run(&mut command, PATIENCE)?.success()?;
+    serde_json::from_str(&finished.stdout).context("the profile")
+}
+
+fn runtime_command(world: &World, runtime: &str) -> Command {
+    let mut command = world.as_user(runtime);
+    command.arg("--root").arg(world.runtime_dir().join(runtime));
+    command
+}
+
+fn profile(world: &World) -> Result {
+    let socket = socket(world);
+    let profile = seccomp_profile(world, &socket)?;
+    ensure_eq!(profile["listenerPath"].as_str(), socket.to_str(), "listenerPath");
+    let notified: Vec<_> = profile["syscalls"]
+        .as_array()
+        .context("`syscalls` is a list")?
+        .iter()
+        .filter(|rule| rule["action"] == "SCMP_ACT_NOTIFY")
+        .flat_map(|rule| rule["names"].as_array().cloned().unwrap_or_default())
+        .collect();
+    for name in ["connect", "bind", "listen"] {
+        ensure!(notified.iter().any(|one| one == name), "{name} is not in {notified:?}");
+    }
+    for name in ["close", "fcntl", "setsockopt", "write", "read"] {
+        ensure!(!notified.iter().any(|one| one == name), "{name} is trapped");
+    }
+    Ok(())
+}
+
+fn life(world: &World) -> Result {
+    let pid_file = world.runtime_dir().join("serve.pid");
+    let pid_path = pid_file.to_str().context("a path in UTF-8")?;
+    let mut agent = Agent::start(world, &["--pid-file", pid_path])?;
+    let pid: u32 = std::fs::read_to_string(&pid_file)?.trim().parse()?;
+    ensure_eq!(pid, agent.running.pid(), "pid file");
+    agent.running.close_input();
+    let finished = agent.running.finish(PATIENCE)?.success()?;
+    ensure!(!socket(world).exists(), "the socket is left behind: {finished}");
+    Ok(())
+}
+
+fn reaches(world: &World, runtime: &str) -> Result {
+    let mut server = world.serve_remote(&["[::]:0"])?;
+    let agent = Agent::start(world, &[])?;
+    for (at, (family, to)) in
+        [("inet", server.at(REMOTE_V4)), ("inet6", server.at(REMOTE_V6))].into_iter().enumerate()
+    {
+        let connect = format!("connect={to}");
+        let words = ["sequence", family, &connect, "send=hello", "recv", "flags"];
+        let steps = agent.client(world, runtime, &format!("{runtime}-reaches-{at}"), &words)?;
+        ensure_eq!(steps[2]["value"], "hello", "echo from {to}: {steps}");
+        let peer = server.next_peer()?.ip();
+        ensure!(family == "inet6" || peer == HOST_V4, "the remote saw {peer}");
+    }
+    let refused = format!("connect={REMOTE_V4}:1");
+    let name = format!("{runtime}-refused");
+    let steps = agent.client(world, runtime, &name, &["sequence", "inet", &refused])?;
+    ensure_eq!(steps[0]["result"], "ECONNREFUSED", "connect to a closed port");
+    Ok(())
+}
+
+fn confined(world: &World, runtime: &str) -> Result {
+    let guarded = world.serve_host(&["[::]:7009"])?;
+    let remote = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let agent = Agent::start(world, &[])?;
+    let loopback = "connect=127.0.0.1:7009";
+    let remote = format!("connect={}", remote.at(REMOTE_V4));
+    let refused = format!("connect={REMOTE_V4}:1");
+    for (at, way) in [
+        vec!["sequence", "inet", loopback],
+        vec!["sequence", "inet", "connect=0.0.0.0:7009"],
+        vec!["sequence", "inet6", "connect=[::1]:7009"],
+        vec!["sequence", "inet6", "connect=[::ffff:127.0.0.1]:7009"],
+        vec!["sequence", "inet", &refused, loopback],
+        vec!["sequence", "inet", &remote, "unspec", loopback],
+        vec!["sequence", "inet", &remote, "unspec", "fastopen=127.0.0.1:7009"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let steps = agent.client(world, runtime, &format!("{runtime}-confined-{at}"), &way)?;
+        let last = steps.as_array().and_then(|steps| steps.last()).context("no step")?;
+        ensure!(last["result"] != "ok", "{way:?}: {steps}");
+    }
+    ensure_eq!(guarded.peers(), [], "peers on the host's loopback");
+    Ok(())
+}
+
+fn leaves_nothing(world: &World, runtime: &str) -> Result {
+    let server = world.serve_remote(&["--mode", "byte", "--quiet", "[::]:0"])?;
+    let agent = Agent::start(world, &[])?;
+    let address = server.at(REMOTE_V4);
+    let silent = format!("connect={SILENT_V4}:9");
+    let pids = [agent.running.pid()];
+    let mut before = None;
+    for round in 0..12 {
+        let name = format!("{runtime}-round-{round}");
+        let answer = agent.client(world, runtime, &name, &["cycles", &address, "20"])?;
+        ensure_eq!(answer["done"], 20, "connects in round {round}: {answer}");
+        let name = format!("{runtime}-pending-{round}");
+        agent.client(world, runtime, &name, &["sequence", "inet", "nonblocking", &silent])?;
+        if round == 2 {
+            before = Some(Census::of_all(&pids)?);
+        }
+    }
+    let before = before.context("there was a third round")?;
+    let after = before.settles(&pids, Duration::from_secs(10))?;
+    ensure!(after.rss_kib <= before.rss_kib + 1024, "memory grew: {before:?}, then {after:?}");
+    Ok(())
+}
