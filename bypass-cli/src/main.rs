@@ -28,7 +28,15 @@ fn main() -> ExitCode {
     if let Some(code) = run::stage() {
         return code;
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => {
+            // Help and version are no failures; what is left is ours, not the command's.
+            let status = if said.use_stderr() { exit::OWN_FAILURE } else { 0 };
+            said.print().ok();
+            return ExitCode::from(status);
+        }
+    };
     let result = match cli.command {
         Command::Run(args) => log::init(&args.log, None)
             .map_err(Failure::new)

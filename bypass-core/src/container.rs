@@ -9,9 +9,9 @@
 //! which it touches a few pages.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -43,8 +43,21 @@ struct Shared {
     stats: Arc<Stats>,
     wake: OwnedFd,
     stop: AtomicBool,
-    ended: Mutex<bool>,
+    ended: Mutex<Option<End>>,
     end: Condvar,
+    /// Readable for ever once the container has ended.
+    over: OwnedFd,
+}
+
+/// How a container's thread ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// The last process under the container's filters has gone, or the handle was dropped.
+    Over,
+    /// The thread panicked or could not go on: a fault of ours. Processes that still run get
+    /// ENOSYS for every trapped call.
+    Failed,
 }
 
 #[derive(Debug)]
@@ -65,14 +78,17 @@ impl Container {
     ) -> Result<Self, AttachError> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| AttachError::EventfdCall { source: errno.into() })?;
+        let over = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| AttachError::EventfdCall { source: errno.into() })?;
         let stats = Arc::new(Stats::default());
         let shared = Arc::new(Shared {
             name,
             stats: Arc::clone(&stats),
             wake,
             stop: AtomicBool::new(false),
-            ended: Mutex::new(false),
+            ended: Mutex::new(None),
             end: Condvar::new(),
+            over,
         });
         let live = Live::new(host).map_err(|source| AttachError::EpollCall { source })?;
         let (commands, inbox) = mpsc::channel();
@@ -93,8 +109,8 @@ impl Container {
             .spawn(move || {
                 // Declared first, dropped last: the end is announced after the notify
                 // descriptors are closed, and also if the engine panics.
-                let announce = Announce(Arc::clone(&served.shared));
-                served.run();
+                let mut announce = Announce(Arc::clone(&served.shared), End::Failed);
+                announce.1 = served.run();
                 drop(served);
                 let shared = Arc::clone(&announce.0);
                 drop(announce);
@@ -117,7 +133,7 @@ impl Container {
     #[must_use]
     pub fn join(&self, listener: Listener) -> bool {
         listener.set_sync_wake_up(true).ok();
-        !self.has_ended() && self.commands.send(Command::Join(listener)).is_ok() && {
+        self.end().is_none() && self.commands.send(Command::Join(listener)).is_ok() && {
             self.shared.wake();
             true
         }
@@ -129,20 +145,29 @@ impl Container {
         self.shared.stats.snapshot()
     }
 
-    /// Whether the last process under the container's filters has gone.
+    /// Whether and how the container has ended.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        *self.shared.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub fn end(&self) -> Option<End> {
+        *self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the last process under the container's filters has gone, or until
-    /// the time is over; tells which.
-    pub fn wait(&self, limit: Duration) -> bool {
-        let ended = self.shared.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.shared
+    /// Waits until the container has ended, or until the time is over.
+    pub fn wait(&self, limit: Duration) -> Option<End> {
+        let ended = self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ended, _) = self
+            .shared
             .end
-            .wait_timeout_while(ended, limit, |ended| !*ended)
-            .map_or(true, |(ended, _)| *ended)
+            .wait_timeout_while(ended, limit, |ended| ended.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        *ended
+    }
+}
+
+/// Readable once the container has [ended](Container::end), for programs with a loop of their
+/// own.
+impl AsFd for Container {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.over.as_fd()
     }
 }
 
@@ -163,12 +188,14 @@ impl Shared {
     }
 }
 
-struct Announce(Arc<Shared>);
+/// Tells the end, also when the engine panics.
+struct Announce(Arc<Shared>, End);
 
 impl Drop for Announce {
     fn drop(&mut self) {
-        *self.0.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = true;
+        *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.1);
         self.0.end.notify_all();
+        rustix::io::write(&self.0.over, &1u64.to_ne_bytes()).ok();
     }
 }
 
@@ -182,12 +209,12 @@ struct Served {
 }
 
 impl Served {
-    fn run(&mut self) {
+    fn run(&mut self) -> End {
         let mut ready = Ready::default();
         while !self.listeners.is_empty() && !self.shared.stop.load(Ordering::Acquire) {
             if let Err(error) = self.wait(&mut ready) {
                 tracing::error!(container = self.shared.name, %error, "poll failed, detaching");
-                return;
+                return End::Failed;
             }
             if ready.woken {
                 self.obey();
@@ -206,6 +233,7 @@ impl Served {
             }
             self.engine.handle_timeout(&mut self.live, Instant::now());
         }
+        End::Over
     }
 
     fn wait(&self, ready: &mut Ready) -> io::Result<()> {

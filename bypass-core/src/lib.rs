@@ -56,7 +56,7 @@ mod stats;
 mod supervisor;
 mod targets;
 
-pub use self::container::Container;
+pub use self::container::{Container, End};
 pub use self::policy::{Policy, PolicyBuilder, Verdict};
 pub use self::reason::Reason;
 pub use self::stats::{Outcome, Snapshot, Stats, Times};

@@ -8,19 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netns_socket::{
-    Captured, Egress, FileFlags, Identity, PidFd, SocketState, Taken, TcpState,
+    Captured, Egress, FileFlags, Identity, Part, PidFd, SockOptError, SocketState, Taken,
+    TcpState,
 };
 use rustix::event::epoll;
 use rustix::fs::OFlags;
 use seccomp_notify::{AddFd, AddFdOutcome, Errno, Notification, Reply, ReplyOutcome};
 use sockaddr_inspect::{FetchError, ForeignAddr, ProcessMemory, RawSockAddr};
 
-use crate::engine::{Answer, Installed, Kernel, Lost, Place, Step, Token, TwinError};
+use crate::engine::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
 use crate::supervisor::Host;
 use crate::targets::Targets;
 
 /// Bit of `CAP_NET_BIND_SERVICE` in the capability sets.
 const CAP_NET_BIND_SERVICE: u32 = 10;
+
+/// An address of a family that does not exist, long enough for every TCP socket to look at
+/// the family: EAFNOSUPPORT, and nothing else happens (tcp_v4_connect, tcp_v6_connect).
+const NOWHERE: [u8; 28] = [0xff; 28];
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 64;
@@ -62,6 +67,30 @@ impl Live {
             return Vec::new();
         }
         events.iter().map(|event| Event::of(event.data.u64())).collect()
+    }
+}
+
+impl Live {
+    /// Gives the twin what was captured of its model.
+    fn copy(
+        twin: &OwnedFd,
+        captured: Result<Captured, SockOptError>,
+    ) -> Result<(), TwinError> {
+        let state = match captured {
+            Ok(Captured::State(state)) => state,
+            Ok(Captured::NotCopyable { option, .. }) => return Err(TwinError::Option(option)),
+            Err(_unreadable) => return Err(TwinError::Make),
+        };
+        let applied = state.apply(twin).map_err(|_unwritable| TwinError::Make)?;
+        match applied.refused.first() {
+            Some(refusal) => Err(TwinError::Option(refusal.option)),
+            None => Ok(()),
+        }
+    }
+
+    /// The pin of a host socket is ours and no part of what the application made of it.
+    fn is_pinned(&self, id: &Identity) -> bool {
+        id.netns_cookie == Some(self.host.netns)
     }
 }
 
@@ -161,18 +190,6 @@ impl Kernel for Live {
         id: &Identity,
         place: Place,
     ) -> Result<OwnedFd, TwinError> {
-        // The pin of a host socket is ours and no part of what the application made of it.
-        let captured = if id.netns_cookie == Some(self.host.netns) {
-            SocketState::capture_pinned(model, id)
-        } else {
-            SocketState::capture(model, id)
-        };
-        let state = match captured {
-            Ok(Captured::State(state)) => state,
-            Ok(Captured::NotCopyable { option, .. }) => return Err(TwinError::Option(option)),
-            Err(_unreadable) => return Err(TwinError::Make),
-        };
-        let flags = FileFlags::capture(model).map_err(|_unreadable| TwinError::Make)?;
         let twin = match place {
             Place::Host { .. } => netns_socket::create_twin(id, true).ok(),
             Place::Container => self
@@ -181,32 +198,43 @@ impl Kernel for Live {
                 .and_then(|pidfd| netns_socket::socket_inside(pidfd, (*id).into(), true).ok()),
         };
         let twin = twin.ok_or(TwinError::Make)?;
-        let applied = state.apply(&twin).map_err(|_unwritable| TwinError::Make)?;
-        if let Some(refusal) = applied.refused.first() {
-            return Err(TwinError::Option(refusal.option));
-        }
+        let captured = if self.is_pinned(id) {
+            SocketState::capture_pinned(model, id)
+        } else {
+            SocketState::capture_part(model, id, Part::BeforeConnect)
+        };
+        Self::copy(&twin, captured)?;
         if let Place::Host { pin: Some(ifindex) } = place {
             let _pinned = netns_socket::pin(&twin, ifindex).map_err(|_unpinned| TwinError::Pin)?;
         }
-        flags.apply(&twin).map_err(|_unwritable| TwinError::Make)?;
         Ok(twin)
     }
 
+    fn connect_twin(&mut self, twin: &OwnedFd, addr: &RawSockAddr, blocking: bool) -> Step {
+        step(connect_at_once(twin, addr, blocking), blocking)
+    }
+
+    fn finish(&mut self, twin: &OwnedFd, model: &OwnedFd, id: &Identity) -> Result<(), TwinError> {
+        if !self.is_pinned(id) {
+            Self::copy(twin, SocketState::capture_part(model, id, Part::AfterConnect))?;
+        }
+        // Last, since until now the twin was not to block.
+        let flags = FileFlags::capture(model).map_err(|_unreadable| TwinError::Make)?;
+        flags.apply(twin).map_err(|_unwritable| TwinError::Make)
+    }
+
     fn connect(&mut self, sock: &OwnedFd, addr: &RawSockAddr, blocking: bool) -> Step {
-        without_waiting(sock, || match connect(sock, addr) {
-            // A second call finishes what the network answered during the first, and
-            // leaves the socket in the state that a blocking connect leaves it in.
-            Err(Errno::INPROGRESS) if blocking => connect(sock, addr),
-            result => result,
-        })
-        .map_or_else(
-            |errno| match errno {
-                Errno::INPROGRESS => Step::InProgress,
-                Errno::ALREADY if blocking => Step::InProgress,
-                errno => Step::Failed(errno),
-            },
-            |()| Step::Done,
-        )
+        step(without_waiting(sock, || connect_at_once(sock, addr, blocking)), blocking)
+    }
+
+    fn probe(&mut self, sock: &OwnedFd, blocking: bool) -> Probe {
+        match without_waiting(sock, || netns_socket::connect(sock, &NOWHERE)) {
+            Err(Errno::AFNOSUPPORT) => Probe::Unconnected,
+            result => Probe::Answer(match step(result, blocking) {
+                Step::Failed(Errno::ALREADY) => Step::InProgress,
+                step => step,
+            }),
+        }
     }
 
     fn bind(&mut self, sock: &OwnedFd, addr: &RawSockAddr) -> Result<(), Errno> {
@@ -297,8 +325,22 @@ fn without_waiting(
     result
 }
 
-fn connect(sock: impl AsFd, addr: &RawSockAddr) -> Result<(), Errno> {
-    netns_socket::connect(sock, addr.as_bytes())
+fn connect_at_once(sock: &OwnedFd, addr: &RawSockAddr, blocking: bool) -> Result<(), Errno> {
+    match netns_socket::connect(sock, addr.as_bytes()) {
+        // A second call finishes what the network answered during the first, and leaves
+        // the socket in the state that a blocking connect leaves it in.
+        Err(Errno::INPROGRESS) if blocking => netns_socket::connect(sock, addr.as_bytes()),
+        result => result,
+    }
+}
+
+fn step(result: Result<(), Errno>, blocking: bool) -> Step {
+    match result {
+        Ok(()) => Step::Done,
+        Err(Errno::INPROGRESS) => Step::InProgress,
+        Err(Errno::ALREADY) if blocking => Step::InProgress,
+        Err(errno) => Step::Failed(errno),
+    }
 }
 
 /// Whether the thread has this capability in its own user namespace (capabilities(7)).

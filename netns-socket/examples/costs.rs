@@ -13,8 +13,8 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use netns_socket::{
-    Captured, Domain, FileFlags, Identity, Kind, PidFd, Router, SocketSpec, SocketState, Taken,
-    create_twin, own_netns_cookie, pin, read_cloexec, socket_inside, tcp_state,
+    Captured, Domain, FileFlags, Identity, Kind, Part, PidFd, Router, SocketSpec, SocketState,
+    Taken, create_twin, own_netns_cookie, pin, read_cloexec, socket_inside, tcp_state,
 };
 
 const ROUNDS: u32 = 20;
@@ -49,6 +49,11 @@ fn main() {
         print(&format!("create_twin {name} + close"), || create_twin(&id, true).unwrap());
     }
 
+    for part in [Part::BeforeConnect, Part::AfterConnect] {
+        print(&format!("capture TCP/4, {part:?}"), || {
+            SocketState::capture_part(&socket, &tcp4, part).unwrap()
+        });
+    }
     let used = create_twin(&tcp4, false).unwrap();
     rustix::net::sockopt::set_tcp_nodelay(&used, true).unwrap();
     rustix::net::sockopt::set_socket_keepalive(&used, true).unwrap();
@@ -60,7 +65,7 @@ fn main() {
     let loopback = 1;
     print("create_twin + pin + close", || {
         let twin = create_twin(&tcp4, true).unwrap();
-        black_box(pin(&twin, loopback).unwrap());
+        assert_eq!(pin(&twin, loopback).unwrap().ifindex(), loopback);
         twin
     });
 

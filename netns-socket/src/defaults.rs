@@ -99,7 +99,7 @@ fn measure(spec: SocketSpec, on: Sockets) -> Result<Box<[Row]>, SockOptError> {
             && matches!(opt.number, SO_SNDBUF | SO_RCVBUF)
             && !buffers_known;
         let wanted = match opt.read {
-            Read::Always | Read::UnlessV6Only | Read::WherePrivileged => true,
+            Read::Always | Read::UnlessV6Only | Read::ForListening | Read::WherePrivileged => true,
             Read::OnDemand => locked_by_hand,
             Read::Memory | Read::Never => false,
         };

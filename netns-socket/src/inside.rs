@@ -182,15 +182,16 @@ fn receive(channel: BorrowedFd<'_>) -> Result<OwnedFd, InsideError> {
         return Err(InsideError::ChildKilled);
     }
     let [step, a, b, c, d] = bytes;
-    let source = Errno::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
-    match (step, socket) {
-        (sys::STEP_DONE, Some(socket)) => Ok(socket),
+    if step == sys::STEP_DONE {
         // The kernel drops what finds no free number.
-        (sys::STEP_DONE, None) => Err(InsideError::RecvmsgCall { source: Errno::MFILE }),
-        (sys::STEP_PROTECT, _) => Err(InsideError::PrctlCall { source }),
-        (sys::STEP_SETNS, _) if source == Errno::SRCH => Err(InsideError::Gone),
-        (sys::STEP_SETNS, _) => Err(InsideError::SetnsCall { source }),
-        (sys::STEP_SOCKET, _) => Err(InsideError::SocketCall { source }),
+        return socket.ok_or(InsideError::RecvmsgCall { source: Errno::MFILE });
+    }
+    let source = Errno::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
+    match step {
+        sys::STEP_PROTECT => Err(InsideError::PrctlCall { source }),
+        sys::STEP_SETNS if source == Errno::SRCH => Err(InsideError::Gone),
+        sys::STEP_SETNS => Err(InsideError::SetnsCall { source }),
+        sys::STEP_SOCKET => Err(InsideError::SocketCall { source }),
         _ => Err(InsideError::ChildKilled),
     }
 }

@@ -1,5 +1,60 @@
-//! Sockets of other processes and network namespaces: take, identify, copy, pin, create
+//! Sockets of other processes and network namespaces: take, identify, copy, pin, create.
+//!
+//! A supervisor that replaces a container's socket by one of its own namespace needs to know what
+//! the socket is, make another that behaves the same, and keep the other from reaching more than
+//! it should. This crate has the parts, each usable alone:
+//!
+//! ```text
+//!  another process                     this process
+//!  ┌───────────────┐  PidFd::take_fd   ┌─────────────┐ Identity::of, SocketState::capture
+//!  │ descriptor  N ├──────────────────▶│ duplicate   ├──────────────┐
+//!  └───────────────┘                   └─────────────┘              ▼ apply
+//!                                      create_twin ─▶ twin ─▶ pin (device from Router::egress)
+//!  ┌───────────────┐  socket_inside
+//!  │ its namespace ├──────────────────▶ a new socket that lives there
+//!  └───────────────┘
+//! ```
+//!
+//! What it does: it asks the kernel, every time, and says what really happened. Races with the other
+//! process (it is gone, it closed the descriptor) are values, not errors. Every descriptor it makes
+//! is close-on-exec.
+//!
+//! What it does not: it decides no policy, installs nothing into other processes, and copies no
+//! connection. A socket whose state cannot be copied is reported as such; [`options`] lists every
+//! option with what becomes of it.
+//!
+//! # Example
+//! ```
+//! use netns_socket::{Captured, Identity, SocketState, create_twin, pin};
+//!
+//! let original = std::net::UdpSocket::bind("127.0.0.1:0")?;
+//! original.set_broadcast(true)?;
+//! let Some(id) = Identity::of(&original)? else { return Ok(()) };
+//! match SocketState::capture(&original, &id)? {
+//!     Captured::State(state) => {
+//!         assert_eq!(state.changed().collect::<Vec<_>>(), ["SO_BROADCAST"]);
+//!         let twin = create_twin(&id, false)?;
+//!         assert!(state.apply(&twin)?.complete());
+//!         assert_eq!(pin(&twin, 1)?.ifindex(), 1);
+//!     }
+//!     Captured::NotCopyable { option, reason } => println!("stays: {option}: {reason}"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Kernel
+//! Linux 5.9 or newer; newer ones add:
+//!
+//! | since | what |
+//! |---|---|
+//! | 5.14 | namespace cookies ([`Identity::netns_cookie`]), `SO_BUF_LOCK` |
+//! | 6.9 | handles of single threads ([`PidFd::open`]) |
+//!
+//! Nothing needs privilege in the initial user namespace. Looking into a process takes the right to
+//! trace it, which the owner of its user namespace has.
+
 mod address;
+mod capture;
 mod defaults;
 mod error;
 mod flags;
@@ -18,6 +73,7 @@ mod twin;
 pub use rustix::io::Errno;
 
 pub use crate::address::{bind, connect};
+pub use crate::capture::Part;
 pub use crate::defaults::Defaults;
 pub use crate::error::SockOptError;
 pub use crate::flags::{FileFlags, FileFlagsError, Owner, ReadCloexecError, read_cloexec};

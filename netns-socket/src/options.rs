@@ -10,8 +10,15 @@
 //!
 //! # What cannot be read back
 //! Memberships, BPF programs and TCP keys have no `getsockopt`, but the kernel charges them to the
-//! socket's *option memory*, which `SO_MEMINFO` shows in one read ([`Read::Memory`]). What leaves no
+//! socket's *option memory*, which `SO_MEMINFO` shows in one read ([`Read::Memory`]). Storage that
+//! BPF programs of the host keep on a socket is charged there too, and not told apart. What leaves no
 //! trace at all has a [`Treatment::Skip`] row that says so.
+
+mod numbers;
+mod table;
+
+pub(crate) use self::numbers::*;
+pub use self::table::OPTIONS;
 
 /// One socket option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +115,9 @@ pub enum Read {
     /// As [`Always`](Self::Always), but not on a socket with `IPV6_V6ONLY`, which no IPv4 traffic
     /// can reach.
     UnlessV6Only,
+    /// As [`Always`](Self::Always), but not for a socket that is to be connected: it does
+    /// something on a listening socket only, and a connected one cannot become that.
+    ForListening,
     /// `getsockopt` of the option when another row's value gives reason to.
     OnDemand,
     /// As [`Always`](Self::Always) where we may raise the value, or where a fresh socket has one
@@ -123,9 +133,10 @@ pub enum Read {
 /// The time by which an option has to be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Before `bind`, `connect` and `listen`: later it is refused, or does nothing.
+    /// Before `bind`, `connect` and `listen`: later it is refused or does nothing, or it would
+    /// show in the packets of the handshake, or in what comes with them.
     BeforeConnect,
-    /// At any time.
+    /// At any time, such as while the handshake is under way.
     AnyTime,
 }
 
@@ -157,278 +168,19 @@ pub enum Rule {
     /// path MTU, there was one, and the socket is left: a clamp taken for the program's would
     /// limit the connection for its whole life.
     NeverRouted,
+    /// `SO_INCOMING_CPU` also shows the processor of the last packet; it counts on a TCP socket that
+    /// never tried to connect, and on a UDP socket without a peer.
+    NotRecorded,
     /// Old and new layouts of a time stamp option share one flag: the new one counts if it reads
     /// back.
     Layout,
+    /// Works together with `SO_TIMESTAMPING`.
+    WithTimestamps,
     /// Concerns ICMP errors during the handshake, and only if errors are reported at all.
     WithRecvErr,
     /// Reserved memory is counted as allocated ahead (`SO_MEMINFO`); if nothing is, there is none.
     WithMemory,
 }
-
-/// Every option of TCP and UDP sockets over IPv4 and IPv6, as of Linux 6.18.
-pub const OPTIONS: &[Opt] = &[
-    // ---- IPv6 first: V6ONLY decides whether IPv4 rows are read.
-    opt(SOL_IPV6, 26, "IPV6_V6ONLY").on(V6, "").early(),
-    // ---- SOL_IP
-    opt(SOL_IP, IP_TOS, "IP_TOS").read(Read::UnlessV6Only),
-    opt(SOL_IP, 2, "IP_TTL").read(Read::UnlessV6Only),
-    opt(SOL_IP, 10, "IP_MTU_DISCOVER").read(Read::UnlessV6Only),
-    opt(SOL_IP, IP_RECVERR, "IP_RECVERR").read(Read::UnlessV6Only),
-    opt(SOL_IP, IP_RECVERR_RFC4884, "IP_RECVERR_RFC4884").on(UDP, "").read(Read::UnlessV6Only),
-    opt(SOL_IP, IP_RECVERR_RFC4884, "IP_RECVERR_RFC4884")
-        .on(TCP, "needs IP_RECVERR to do anything")
-        .read(Read::OnDemand)
-        .only_if(Rule::WithRecvErr),
-    opt(SOL_IP, 15, "IP_FREEBIND").on(V4, "the flag is IPV6_FREEBIND's").early(),
-    opt(SOL_IP, 19, "IP_TRANSPARENT")
-        .on(V4, "the flag is IPV6_TRANSPARENT's")
-        .leave("takes CAP_NET_ADMIN, and accepts foreign addresses of its own namespace"),
-    opt(SOL_IP, 24, "IP_BIND_ADDRESS_NO_PORT").early(),
-    opt(SOL_IP, 51, "IP_LOCAL_PORT_RANGE").early(),
-    opt(SOL_IP, 50, "IP_UNICAST_IF")
-        .read(Read::UnlessV6Only)
-        .leave("names a device of the socket's own namespace"),
-    opt(SOL_IP, 4, "IP_OPTIONS")
-        .width(Width::Bytes { max: 16 })
-        .read(Read::UnlessV6Only)
-        .leave("source routes and record slots belong to the path from its own namespace"),
-    opt(SOL_IP, 21, "IP_MINTTL").on(TCP, "only TCP enforces it").read(Read::UnlessV6Only),
-    opt(SOL_IP, 8, "IP_PKTINFO").on(UDP, NO_CMSG).read(Read::UnlessV6Only),
-    opt(SOL_IP, 12, "IP_RECVTTL").on(UDP, NO_CMSG).read(Read::UnlessV6Only),
-    opt(SOL_IP, 13, "IP_RECVTOS").on(UDP, NO_CMSG).read(Read::UnlessV6Only),
-    opt(SOL_IP, 6, "IP_RECVOPTS").on(UDP, NO_CMSG).read(Read::UnlessV6Only),
-    opt(SOL_IP, 7, "IP_RETOPTS").on(UDP, NO_CMSG).read(Read::UnlessV6Only),
-    opt(SOL_IP, 18, "IP_PASSSEC").on(UDP, NO_CMSG).read(Read::UnlessV6Only),
-    opt(SOL_IP, 20, "IP_RECVORIGDSTADDR").on(UDP, NO_CMSG).read(Read::UnlessV6Only),
-    opt(SOL_IP, 23, "IP_CHECKSUM").on(UDP, NO_CMSG).read(Read::UnlessV6Only),
-    opt(SOL_IP, 25, "IP_RECVFRAGSIZE").on(UDP, NO_CMSG).read(Read::UnlessV6Only),
-    opt(SOL_IP, 33, "IP_MULTICAST_TTL").on(UDP, NO_MULTICAST).read(Read::UnlessV6Only),
-    opt(SOL_IP, 34, "IP_MULTICAST_LOOP").on(UDP, NO_MULTICAST).read(Read::UnlessV6Only),
-    opt(SOL_IP, 49, "IP_MULTICAST_ALL").on(UDP, NO_MULTICAST).read(Read::UnlessV6Only),
-    opt(SOL_IP, 32, "IP_MULTICAST_IF")
-        .on(UDP, NO_MULTICAST)
-        .read(Read::UnlessV6Only)
-        .leave("holds an address of the socket's own namespace"),
-    opt(SOL_IP, 35, "IP_ADD_MEMBERSHIP")
-        .memory("a membership cannot be read back, and is of a device of its own namespace"),
-    opt(SOL_IP, 3, "IP_HDRINCL").skip(RAW_ONLY),
-    opt(SOL_IP, 5, "IP_ROUTER_ALERT").skip(RAW_ONLY),
-    opt(SOL_IP, 22, "IP_NODEFRAG").skip(RAW_ONLY),
-    opt(SOL_IP, 16, "IP_IPSEC_POLICY").skip(NO_TRACE_POLICY),
-    opt(SOL_IP, 17, "IP_XFRM_POLICY").skip(NO_TRACE_POLICY),
-    opt(SOL_IP, 9, "IP_PKTOPTIONS").skip("data of the last segment, not a setting"),
-    opt(SOL_IP, 14, "IP_MTU").skip("the path's, not a setting"),
-    // ---- SOL_IPV6
-    opt(SOL_IPV6, 16, "IPV6_UNICAST_HOPS").on(V6, ""),
-    opt(SOL_IPV6, 67, "IPV6_TCLASS").on(V6, ""),
-    opt(SOL_IPV6, 23, "IPV6_MTU_DISCOVER").on(V6, ""),
-    opt(SOL_IPV6, IPV6_RECVERR, "IPV6_RECVERR").on(V6, ""),
-    opt(SOL_IPV6, IPV6_RECVERR_RFC4884, "IPV6_RECVERR_RFC4884").on(UDP6, ""),
-    opt(SOL_IPV6, IPV6_RECVERR_RFC4884, "IPV6_RECVERR_RFC4884")
-        .on(TCP6, "needs IPV6_RECVERR to do anything")
-        .read(Read::OnDemand)
-        .only_if(Rule::WithRecvErr),
-    opt(SOL_IPV6, 78, "IPV6_FREEBIND").on(V6, "").early(),
-    opt(SOL_IPV6, 75, "IPV6_TRANSPARENT")
-        .on(V6, "")
-        .leave("takes CAP_NET_ADMIN, and accepts foreign addresses of its own namespace"),
-    opt(SOL_IPV6, 76, "IPV6_UNICAST_IF")
-        .on(V6, "")
-        .leave("names a device of the socket's own namespace"),
-    opt(SOL_IPV6, 70, "IPV6_AUTOFLOWLABEL").on(V6, ""),
-    opt(SOL_IPV6, 33, "IPV6_FLOWINFO_SEND").on(V6, ""),
-    opt(SOL_IPV6, 72, "IPV6_ADDR_PREFERENCES").on(V6, "").early(),
-    opt(SOL_IPV6, 73, "IPV6_MINHOPCOUNT").on(TCP6, "only TCP enforces it"),
-    opt(SOL_IPV6, 62, "IPV6_DONTFRAG").on(UDP6, "segments follow the path MTU anyway"),
-    opt(SOL_IPV6, 49, "IPV6_RECVPKTINFO").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 51, "IPV6_RECVHOPLIMIT").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 66, "IPV6_RECVTCLASS").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 11, "IPV6_FLOWINFO").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 53, "IPV6_RECVHOPOPTS").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 56, "IPV6_RECVRTHDR").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 58, "IPV6_RECVDSTOPTS").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 60, "IPV6_RECVPATHMTU").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 74, "IPV6_RECVORIGDSTADDR").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 77, "IPV6_RECVFRAGSIZE").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 2, "IPV6_2292PKTINFO").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 8, "IPV6_2292HOPLIMIT").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 3, "IPV6_2292HOPOPTS").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 4, "IPV6_2292DSTOPTS").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 5, "IPV6_2292RTHDR").on(UDP6, NO_CMSG6),
-    opt(SOL_IPV6, 18, "IPV6_MULTICAST_HOPS").on(UDP6, NO_MULTICAST),
-    opt(SOL_IPV6, 19, "IPV6_MULTICAST_LOOP").on(UDP6, NO_MULTICAST),
-    opt(SOL_IPV6, 29, "IPV6_MULTICAST_ALL").on(UDP6, NO_MULTICAST),
-    opt(SOL_IPV6, 17, "IPV6_MULTICAST_IF")
-        .on(UDP6, NO_MULTICAST)
-        .leave("names a device of the socket's own namespace"),
-    opt(SOL_IPV6, 20, "IPV6_ADD_MEMBERSHIP")
-        .on(V6, "")
-        .memory("a membership cannot be read back, and is of a device of its own namespace"),
-    opt(SOL_IPV6, 27, "IPV6_JOIN_ANYCAST")
-        .on(V6, "")
-        .memory("a membership cannot be read back, and is of a device of its own namespace"),
-    opt(SOL_IPV6, 54, "IPV6_HOPOPTS").on(V6, "").memory(EXTENSION),
-    opt(SOL_IPV6, 55, "IPV6_RTHDRDSTOPTS").on(V6, "").memory(EXTENSION),
-    opt(SOL_IPV6, 57, "IPV6_RTHDR").on(V6, "").memory(EXTENSION),
-    opt(SOL_IPV6, 59, "IPV6_DSTOPTS").on(V6, "").memory(EXTENSION),
-    opt(SOL_IPV6, 50, "IPV6_PKTINFO")
-        .on(V6, "")
-        .skip("leaves no trace: a sticky source address or device is lost"),
-    opt(SOL_IPV6, 24, "IPV6_MTU")
-        .on(V6, "")
-        .skip("leaves no trace: reads as the path's MTU; a set fragment size is lost"),
-    opt(SOL_IPV6, 32, "IPV6_FLOWLABEL_MGR")
-        .on(V6, "")
-        .skip("leaves no trace: leases of flow labels belong to the namespace and are lost"),
-    opt(SOL_IPV6, 34, "IPV6_IPSEC_POLICY").on(V6, "").skip(NO_TRACE_POLICY),
-    opt(SOL_IPV6, 35, "IPV6_XFRM_POLICY").on(V6, "").skip(NO_TRACE_POLICY),
-    opt(SOL_IPV6, 7, "IPV6_CHECKSUM").on(V6, "").skip(RAW_ONLY),
-    opt(SOL_IPV6, 22, "IPV6_ROUTER_ALERT").on(V6, "").skip(RAW_ONLY),
-    opt(SOL_IPV6, 30, "IPV6_ROUTER_ALERT_ISOLATE").on(V6, "").skip(RAW_ONLY),
-    opt(SOL_IPV6, 36, "IPV6_HDRINCL").on(V6, "").skip(RAW_ONLY),
-    // ---- SOL_SOCKET
-    opt(SOL_SOCKET, 2, "SO_REUSEADDR").early(),
-    opt(SOL_SOCKET, 15, "SO_REUSEPORT").early(),
-    opt(SOL_SOCKET, SO_BINDTOIFINDEX, SO_BINDTOIFINDEX_NAME)
-        .leave("bound to a device of the socket's own namespace (SO_BINDTODEVICE)"),
-    opt(SOL_SOCKET, 25, "SO_BINDTODEVICE").skip("shows as SO_BINDTOIFINDEX, cheaper to read"),
-    opt(SOL_SOCKET, 26, "SO_ATTACH_FILTER")
-        .memory("a filter program is tied to the socket; eBPF cannot be read back at all"),
-    opt(SOL_SOCKET, 50, "SO_ATTACH_BPF")
-        .memory("a filter program is tied to the socket; eBPF cannot be read back at all"),
-    opt(SOL_SOCKET, 51, "SO_ATTACH_REUSEPORT_CBPF").skip(NO_TRACE_GROUP),
-    opt(SOL_SOCKET, 52, "SO_ATTACH_REUSEPORT_EBPF").skip(NO_TRACE_GROUP),
-    opt(SOL_SOCKET, 9, "SO_KEEPALIVE").on(TCP, "only TCP has probes"),
-    opt(SOL_SOCKET, 13, "SO_LINGER").width(Width::Linger).on(TCP, "only TCP lingers"),
-    opt(SOL_SOCKET, 10, "SO_OOBINLINE").on(TCP, "only TCP has urgent data"),
-    opt(SOL_SOCKET, 5, "SO_DONTROUTE"),
-    opt(SOL_SOCKET, SO_BUF_LOCK, "SO_BUF_LOCK")
-        .only_if(Rule::Locked)
-        .note("copied as the sizes that it speaks of: setting them locks them"),
-    opt(SOL_SOCKET, SO_SNDBUF, "SO_SNDBUF").read(Read::OnDemand).only_if(Rule::Locked).early(),
-    opt(SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF").read(Read::OnDemand).only_if(Rule::Locked).early(),
-    opt(SOL_SOCKET, 32, "SO_SNDBUFFORCE").skip("shows as SO_SNDBUF"),
-    opt(SOL_SOCKET, 33, "SO_RCVBUFFORCE").skip("shows as SO_RCVBUF"),
-    opt(SOL_SOCKET, 18, "SO_RCVLOWAT").on(TCP, "datagrams arrive whole; only TCP looks at it"),
-    opt(SOL_SOCKET, 19, "SO_SNDLOWAT").skip("constant on Linux"),
-    opt(SOL_SOCKET, 66, "SO_RCVTIMEO_NEW").width(Width::TimevalU64),
-    opt(SOL_SOCKET, 67, "SO_SNDTIMEO_NEW").width(Width::TimevalU64),
-    opt(SOL_SOCKET, SO_PRIORITY, "SO_PRIORITY").only_if(Rule::AfterTos),
-    opt(SOL_SOCKET, 36, "SO_MARK").note("setting it takes CAP_NET_ADMIN or, since 5.17, NET_RAW"),
-    opt(SOL_SOCKET, 29, "SO_TIMESTAMP_OLD"),
-    opt(SOL_SOCKET, 35, "SO_TIMESTAMPNS_OLD"),
-    opt(SOL_SOCKET, 63, "SO_TIMESTAMP_NEW").only_if(Rule::Layout),
-    opt(SOL_SOCKET, SO_TIMESTAMPNS_NEW, "SO_TIMESTAMPNS_NEW")
-        .read(Read::OnDemand)
-        .only_if(Rule::Layout)
-        .note("SO_TIMESTAMP_NEW reads as set too"),
-    opt(SOL_SOCKET, 37, "SO_TIMESTAMPING_OLD")
-        .width(Width::Bytes { max: 8 })
-        .only_if(Rule::Layout)
-        .note("counters of SOF_TIMESTAMPING_OPT_ID start at 0 again"),
-    opt(SOL_SOCKET, SO_TIMESTAMPING_NEW, "SO_TIMESTAMPING_NEW")
-        .width(Width::Bytes { max: 8 })
-        .read(Read::OnDemand)
-        .only_if(Rule::Layout)
-        .note("SO_TIMESTAMPING_OLD reads as set too"),
-    opt(SOL_SOCKET, 41, "SO_WIFI_STATUS"),
-    opt(SOL_SOCKET, 42, "SO_PEEK_OFF").note("TCP has it since 6.9"),
-    opt(SOL_SOCKET, 47, "SO_MAX_PACING_RATE").width(Width::Bytes { max: 8 }),
-    opt(SOL_SOCKET, 49, "SO_INCOMING_CPU")
-        .early()
-        .note("on a connected UDP socket also the processor of its last datagram"),
-    opt(SOL_SOCKET, 60, "SO_ZEROCOPY"),
-    opt(SOL_SOCKET, 74, "SO_TXREHASH").on(TCP, "only TCP has it").early(),
-    opt(SOL_SOCKET, SO_RESERVE_MEM, "SO_RESERVE_MEM")
-        .read(Read::OnDemand)
-        .only_if(Rule::WithMemory)
-        .note("charged to our memory cgroup then"),
-    opt(SOL_SOCKET, 6, "SO_BROADCAST").on(UDP, "a stream has no broadcasts"),
-    opt(SOL_SOCKET, 11, "SO_NO_CHECK").on(UDP, "TCP always has a checksum"),
-    opt(SOL_SOCKET, 40, "SO_RXQ_OVFL").on(UDP, NO_CMSG),
-    opt(SOL_SOCKET, 45, "SO_SELECT_ERR_QUEUE").on(UDP, "only the poll of datagrams looks at it"),
-    opt(SOL_SOCKET, 61, "SO_TXTIME")
-        .width(Width::Bytes { max: 8 })
-        .on(UDP, "TCP takes no transmit times")
-        .note("clock 0 without flags, which takes CAP_NET_ADMIN, reads as unset"),
-    opt(SOL_SOCKET, 75, "SO_RCVMARK").on(UDP, NO_CMSG),
-    opt(SOL_SOCKET, 82, "SO_RCVPRIORITY").on(UDP, NO_CMSG),
-    opt(SOL_SOCKET, 46, "SO_BUSY_POLL").read(Read::WherePrivileged),
-    opt(SOL_SOCKET, 69, "SO_PREFER_BUSY_POLL").read(Read::WherePrivileged),
-    opt(SOL_SOCKET, 70, "SO_BUSY_POLL_BUDGET")
-        .skip("cannot be read back; more than the default takes CAP_NET_ADMIN of the host"),
-    opt(SOL_SOCKET, 1, "SO_DEBUG").read(Read::WherePrivileged),
-    opt(SOL_SOCKET, 14, "SO_BSDCOMPAT").skip("does nothing since Linux 2.4"),
-    opt(SOL_SOCKET, 16, "SO_PASSCRED").skip(UNIX_ONLY),
-    opt(SOL_SOCKET, 34, "SO_PASSSEC").skip(UNIX_ONLY),
-    opt(SOL_SOCKET, 76, "SO_PASSPIDFD").skip(UNIX_ONLY),
-    opt(SOL_SOCKET, 83, "SO_PASSRIGHTS").skip(UNIX_ONLY),
-    opt(SOL_SOCKET, 43, "SO_NOFCS").skip("only packet sockets look at it"),
-    opt(SOL_SOCKET, 53, "SO_CNX_ADVICE").skip("an action on the route, not a setting"),
-    // ---- SOL_TCP
-    opt(SOL_TCP, 1, "TCP_NODELAY").on(TCP, ""),
-    opt(SOL_TCP, 3, "TCP_CORK").on(TCP, ""),
-    opt(SOL_TCP, 4, "TCP_KEEPIDLE").on(TCP, ""),
-    opt(SOL_TCP, 5, "TCP_KEEPINTVL").on(TCP, ""),
-    opt(SOL_TCP, 6, "TCP_KEEPCNT").on(TCP, ""),
-    opt(SOL_TCP, 7, "TCP_SYNCNT").on(TCP, "").early(),
-    opt(SOL_TCP, 8, "TCP_LINGER2").on(TCP, ""),
-    opt(SOL_TCP, TCP_MAXSEG, "TCP_MAXSEG").on(TCP, "").early().only_if(Rule::NotCurrentMss),
-    opt(SOL_TCP, TCP_WINDOW_CLAMP, "TCP_WINDOW_CLAMP")
-        .on(TCP, "")
-        .early()
-        .only_if(Rule::NeverRouted),
-    opt(SOL_TCP, 13, "TCP_CONGESTION").width(Width::Bytes { max: 16 }).on(TCP, "").early(),
-    opt(SOL_TCP, 12, "TCP_QUICKACK").on(TCP, "").note("holds until the kernel changes its mind"),
-    opt(SOL_TCP, 18, "TCP_USER_TIMEOUT").on(TCP, ""),
-    opt(SOL_TCP, 44, "TCP_RTO_MAX_MS").on(TCP, "").note("before TCP_DEFER_ACCEPT, which it scales"),
-    opt(SOL_TCP, 45, "TCP_RTO_MIN_US").on(TCP, ""),
-    opt(SOL_TCP, 46, "TCP_DELACK_MAX_US").on(TCP, ""),
-    opt(SOL_TCP, 9, "TCP_DEFER_ACCEPT").on(TCP, "").early(),
-    opt(SOL_TCP, 23, "TCP_FASTOPEN").on(TCP, ""),
-    opt(SOL_TCP, 30, "TCP_FASTOPEN_CONNECT").on(TCP, "").early(),
-    opt(SOL_TCP, 34, "TCP_FASTOPEN_NO_COOKIE").on(TCP, "").early(),
-    opt(SOL_TCP, 25, "TCP_NOTSENT_LOWAT").on(TCP, ""),
-    opt(SOL_TCP, 27, "TCP_SAVE_SYN").on(TCP, "").early(),
-    opt(SOL_TCP, 16, "TCP_THIN_LINEAR_TIMEOUTS").on(TCP, ""),
-    opt(SOL_TCP, 36, "TCP_INQ").on(TCP, ""),
-    opt(SOL_TCP, 37, "TCP_TX_DELAY").on(TCP, ""),
-    opt(SOL_TCP, 19, "TCP_REPAIR")
-        .on(TCP, "")
-        .leave("in repair mode: connect would set the state of a connection instead of making one"),
-    opt(SOL_TCP, 31, "TCP_ULP")
-        .width(Width::Bytes { max: 16 })
-        .on(TCP, "")
-        .leave("an upper-layer protocol such as TLS holds state that cannot be read back"),
-    opt(SOL_TCP, 14, "TCP_MD5SIG").on(TCP, "").memory("a TCP key cannot be read back"),
-    opt(SOL_TCP, 32, "TCP_MD5SIG_EXT").on(TCP, "").memory("a TCP key cannot be read back"),
-    opt(SOL_TCP, 38, "TCP_AO_ADD_KEY").on(TCP, "").memory("a TCP key cannot be read back"),
-    opt(SOL_TCP, 33, "TCP_FASTOPEN_KEY")
-        .on(TCP, "")
-        .skip("reads as the namespace's key if none was set; old cookies cost a full handshake"),
-    opt(SOL_TCP, 17, "TCP_THIN_DUPACK").on(TCP, "").skip("does nothing since Linux 5.10"),
-    opt(SOL_TCP, 24, "TCP_TIMESTAMP").on(TCP, "").skip("a clock; can be set in repair mode only"),
-    opt(SOL_TCP, 20, "TCP_REPAIR_QUEUE").on(TCP, "").skip("in repair mode only"),
-    opt(SOL_TCP, 21, "TCP_QUEUE_SEQ").on(TCP, "").skip("in repair mode only"),
-    opt(SOL_TCP, 22, "TCP_REPAIR_OPTIONS").on(TCP, "").skip("in repair mode only"),
-    opt(SOL_TCP, 29, "TCP_REPAIR_WINDOW").on(TCP, "").skip("in repair mode only"),
-    opt(SOL_TCP, 35, "TCP_ZEROCOPY_RECEIVE").on(TCP, "").skip("an action, not a setting"),
-    opt(SOL_TCP, 1001, "TCP_BPF_IW")
-        .on(TCP, "")
-        .skip("this and the other TCP_BPF_* are for BPF programs of the host, not for setsockopt"),
-    // ---- SOL_UDP
-    opt(SOL_UDP, 1, "UDP_CORK").on(UDP, "").note("data held back by it is lost with the socket"),
-    opt(SOL_UDP, 103, "UDP_SEGMENT").on(UDP, ""),
-    opt(SOL_UDP, 104, "UDP_GRO").on(UDP, ""),
-    opt(SOL_UDP, 101, "UDP_NO_CHECK6_TX").on(UDP, ""),
-    opt(SOL_UDP, 102, "UDP_NO_CHECK6_RX").on(UDP, ""),
-    opt(SOL_UDP, 100, "UDP_ENCAP")
-        .on(UDP, "")
-        .leave("decapsulates for the tunnels and policies of its own namespace"),
-    // ---- Last: it cannot be undone.
-    opt(SOL_SOCKET, 44, "SO_LOCK_FILTER"),
-];
 
 /// The row of an option that is read on demand or named in code.
 pub(crate) fn find(level: i32, number: i32, on: Sockets) -> Option<(u8, &'static Opt)> {
@@ -437,118 +189,6 @@ pub(crate) fn find(level: i32, number: i32, on: Sockets) -> Option<(u8, &'static
         .find(|(_, row)| row.level == level && row.number == number && row.on.meets(on))
 }
 
-const fn opt(level: i32, number: i32, name: &'static str) -> Opt {
-    Opt {
-        level,
-        number,
-        name,
-        width: Width::Int,
-        on: Sockets::ANY,
-        read: Read::Always,
-        when: When::AnyTime,
-        treatment: Treatment::Copy,
-        note: "",
-    }
-}
-
-impl Opt {
-    const fn on(mut self, on: Sockets, note: &'static str) -> Self {
-        self.on = on;
-        self.note(note)
-    }
-
-    const fn note(mut self, note: &'static str) -> Self {
-        if !note.is_empty() {
-            self.note = note;
-        }
-        self
-    }
-
-    const fn width(mut self, width: Width) -> Self {
-        self.width = width;
-        self
-    }
-
-    const fn read(mut self, read: Read) -> Self {
-        self.read = read;
-        self
-    }
-
-    const fn early(mut self) -> Self {
-        self.when = When::BeforeConnect;
-        self
-    }
-
-    const fn only_if(mut self, rule: Rule) -> Self {
-        self.treatment = Treatment::CopyIfSet(rule);
-        self
-    }
-
-    const fn leave(mut self, reason: &'static str) -> Self {
-        self.treatment = Treatment::Leave(reason);
-        self
-    }
-
-    const fn memory(mut self, reason: &'static str) -> Self {
-        self.read = Read::Memory;
-        self.treatment = Treatment::Leave(reason);
-        self
-    }
-
-    const fn skip(mut self, reason: &'static str) -> Self {
-        self.read = Read::Never;
-        self.treatment = Treatment::Skip(reason);
-        self
-    }
-}
-
-const V4: Sockets = Sockets::V4;
-const V6: Sockets = Sockets::V6;
-const TCP: Sockets = Sockets::TCP;
-const UDP: Sockets = Sockets::UDP;
-const TCP6: Sockets = Sockets::TCP6;
-const UDP6: Sockets = Sockets::UDP6;
-
-const NO_CMSG: &str = "reports with each datagram; a stream has none";
-const NO_CMSG6: &str = "reports with each datagram; a stream shows it only in IPV6_2292PKTOPTIONS";
-const NO_MULTICAST: &str = "a stream cannot be multicast";
-const RAW_ONLY: &str = "for raw sockets only";
-const UNIX_ONLY: &str = "for UNIX sockets only";
-const EXTENSION: &str = "extension headers belong to the path from its own namespace";
-const NO_TRACE_POLICY: &str =
-    "leaves no trace: a policy set on the socket (takes CAP_NET_ADMIN) is lost";
-const NO_TRACE_GROUP: &str = "leaves no trace: belongs to the SO_REUSEPORT group, which falls back \
-                              to choosing by hash";
-
-// Numbers are those of asm-generic/socket.h and linux/{in,in6,tcp,udp}.h: libc does not have all of
-// them for every C library. The architectures that number SOL_SOCKET differently are refused below.
-pub(crate) const SOL_SOCKET: i32 = 1;
-pub(crate) const SOL_IP: i32 = 0;
-pub(crate) const SOL_TCP: i32 = 6;
-pub(crate) const SOL_UDP: i32 = 17;
-pub(crate) const SOL_IPV6: i32 = 41;
-
-pub(crate) const SO_SNDBUF: i32 = 7;
-pub(crate) const SO_RCVBUF: i32 = 8;
-pub(crate) const SO_PRIORITY: i32 = 12;
-pub(crate) const SO_MEMINFO: i32 = 55;
-pub(crate) const SO_BINDTOIFINDEX: i32 = 62;
-pub(crate) const SO_BINDTOIFINDEX_NAME: &str = "SO_BINDTOIFINDEX";
-pub(crate) const SO_TIMESTAMPNS_NEW: i32 = 64;
-pub(crate) const SO_TIMESTAMPING_NEW: i32 = 65;
-pub(crate) const SO_NETNS_COOKIE: i32 = 71;
-pub(crate) const SO_BUF_LOCK: i32 = 72;
-pub(crate) const SO_RESERVE_MEM: i32 = 73;
-pub(crate) const IP_TOS: i32 = 1;
-pub(crate) const IP_RECVERR: i32 = 11;
-pub(crate) const IP_RECVERR_RFC4884: i32 = 26;
-pub(crate) const IPV6_RECVERR: i32 = 25;
-pub(crate) const IPV6_RECVERR_RFC4884: i32 = 31;
-pub(crate) const TCP_MAXSEG: i32 = 2;
-pub(crate) const TCP_WINDOW_CLAMP: i32 = 10;
-
-const _: () =
-    assert!(libc::SOL_SOCKET == SOL_SOCKET, "this architecture numbers options otherwise");
 const _: () = assert!(OPTIONS.len() <= u8::MAX as usize, "rows are named by a u8");
 
 #[cfg(test)]
@@ -569,9 +209,9 @@ mod tests {
                 }
             }
             let own_level = match row.level {
-                SOL_TCP => TCP,
-                SOL_UDP => UDP,
-                SOL_IPV6 => V6,
+                SOL_TCP => Sockets::TCP,
+                SOL_UDP => Sockets::UDP,
+                SOL_IPV6 => Sockets::V6,
                 _ => Sockets::ANY,
             };
             if row.on != own_level && row.treatment == Treatment::Copy {

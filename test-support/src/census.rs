@@ -1,5 +1,6 @@
 //! What a process holds, and who is still alive, read from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,12 @@ impl Census {
         Ok(sum)
     }
 
+    /// The same with room for `fds` more descriptors: a cache that is full at some time.
+    #[must_use]
+    pub const fn with_cache(self, fds: usize) -> Self {
+        Self { fds: self.fds + fds, ..self }
+    }
+
     /// Counts again until `pids` hold no more descriptors and threads than here:
     /// work in flight takes a moment to end.
     ///
@@ -61,7 +68,8 @@ impl Census {
                 return Ok(now);
             }
             if Instant::now() > deadline {
-                fail!("processes {pids:?} held {self:?} before and {now:?} after");
+                let fds: Vec<_> = pids.iter().map(|pid| descriptors(*pid)).collect();
+                fail!("processes {pids:?} held {self:?} before and {now:?} after: {fds:?}");
             }
             std::thread::yield_now();
         }
@@ -154,6 +162,18 @@ pub fn wait_connecting(pid: u32, count: usize, limit: Duration) -> Result {
         );
         std::thread::yield_now();
     }
+}
+
+/// How many descriptors of each kind a process has, for messages.
+fn descriptors(pid: u32) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        let target = target.to_string_lossy();
+        let kind = target.split(":[").next().unwrap_or_default();
+        *kinds.entry(kind.to_owned()).or_default() += 1;
+    }
+    kinds
 }
 
 fn pids() -> Result<Vec<u32>> {

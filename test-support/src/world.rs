@@ -33,6 +33,9 @@ pub const SILENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 pub const SILENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
 /// An address to which the host has an `unreachable` route: connect gives EHOSTUNREACH.
 pub const UNREACHABLE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 66);
+/// MTU of the link, and of the user-space stacks that are compared with it: the largest that
+/// they take, so that segmentation, which hardware does elsewhere, decides nothing.
+pub const MTU: u32 = 65520;
 
 /// A host and a remote; see the crate's documentation.
 #[derive(Debug)]
@@ -120,6 +123,8 @@ impl World {
             .env("USER", USER)
             .env("LOGNAME", USER)
             .env("LANG", "C.UTF-8")
+            // A panic of ours is to say where it came from.
+            .env("RUST_BACKTRACE", "1")
             .env("XDG_RUNTIME_DIR", self.runtime_dir());
         command
     }
@@ -273,7 +278,8 @@ fn hide_cgroup2() -> Result {
 
 fn make_network() -> Result {
     command("ip", "netns add remote")?;
-    command("ip", "link add up0 type veth peer name up0 netns remote")?;
+    let link = format!("link add up0 mtu {MTU} type veth peer name up0 mtu {MTU} netns remote");
+    command("ip", &link)?;
     for (flag, v4, v6) in [(None, HOST_V4, HOST_V6), (Some("-n remote "), REMOTE_V4, REMOTE_V6)] {
         let flag = flag.unwrap_or_default();
         command("ip", &format!("{flag}link set lo up"))?;

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, ExitCode};
 use std::time::Duration;
 
-use bypass_core::{AttachError, Container, Settings, StartError, Supervisor};
+use bypass_core::{AttachError, Container, End, Settings, StartError, Supervisor};
 use rustix::event::{PollFd, PollFlags, poll};
 use seccomp_notify::{Features, Listener, OpenError};
 use serde::Serialize;
@@ -48,6 +48,8 @@ pub(crate) enum RunError {
     Step { what: String },
     #[error("the namespaces ended before the command could start")]
     Vanished,
+    #[error("the supervisor failed, so the command was ended; this is a bug, please report it")]
+    Failed,
     #[error("{call} failed")]
     Call { call: &'static str, source: io::Error },
 }
@@ -133,14 +135,24 @@ impl Session<'_> {
     fn until_the_end(&mut self, signals: &Signals) -> Result<(), RunError> {
         let failed = |call| move |source| RunError::Call { call, source };
         loop {
-            let mut fds =
-                [PollFd::new(&self.control, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            let mut fds = vec![
+                PollFd::new(&self.control, PollFlags::IN),
+                PollFd::new(signals, PollFlags::IN),
+            ];
+            // Once it has ended in good order, it has nothing more to say.
+            let watched = self.container.as_ref().filter(|container| container.end().is_none());
+            fds.extend(watched.map(|container| PollFd::new(container, PollFlags::IN)));
             match poll(&mut fds, None) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(errno) => return Err(failed("poll")(errno.into())),
             }
-            let [told, signalled] = fds.map(|fd| !fd.revents().is_empty());
+            let mut revents = fds.iter().map(|fd| !fd.revents().is_empty());
+            let (told, signalled) = (revents.next() == Some(true), revents.next() == Some(true));
+            drop(fds);
+            if self.container.as_ref().and_then(Container::end) == Some(End::Failed) {
+                return Err(RunError::Failed);
+            }
             if signalled {
                 for signal in signals.to_forward() {
                     signals::forward(signal, self.command.as_ref(), &self.child);

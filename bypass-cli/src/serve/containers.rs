@@ -41,7 +41,7 @@ impl Containers {
     }
 
     pub(super) fn running(&self) -> usize {
-        self.lock().values().filter(|container| !container.has_ended()).count()
+        self.lock().values().filter(|container| container.end().is_none()).count()
     }
 
     /// Serves what a runtime handed over: a container, or a further session in one.
@@ -78,7 +78,7 @@ impl Containers {
     pub(super) fn forget_ended(&self) {
         let mut counter = [0; 8];
         rustix::io::read(&*self.ended, &mut counter).ok();
-        self.lock().retain(|_, container| !container.has_ended());
+        self.lock().retain(|_, container| container.end().is_none());
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Container>> {

@@ -7,9 +7,9 @@ use netns_socket::{Domain, Egress, Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{Destination, ForeignAddr, RawSockAddr, SockAddr};
 
-use super::parked::Parked;
+use super::parked::{Parked, Wait};
 use super::{
-    Answer, DENIED, Engine, Installed, Kernel, Place, Step, Target, TwinError, Whose, is_ip,
+    Answer, DENIED, Engine, Installed, Kernel, Place, Probe, Step, Target, TwinError, Whose, is_ip,
 };
 use crate::policy::Verdict;
 use crate::stats::Outcome;
@@ -84,16 +84,19 @@ impl<K: Kernel> Engine<K> {
         match self.facts.policy.decide(&Destination::of(dest)) {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
             Verdict::Deny(reason) => deny(k, note, reason),
-            Verdict::Bypass if k.tcp_state(&call.sock) != Some(TcpState::Close) => {
-                self.leave(k, note, call, Reason::SocketState, now)
+            Verdict::Bypass => {
+                let source = k.local(&call.sock).filter(|local| local.port() != 0);
+                // A socket without a port was never bound, connected or put to listen.
+                if source.is_some() && k.tcp_state(&call.sock) != Some(TcpState::Close) {
+                    return self.leave(k, note, call, Reason::SocketState, now);
+                }
+                self.switch(k, note, call, dest, source, now)
             }
-            Verdict::Bypass => self.switch(k, note, call, dest, now),
         }
     }
 
-    /// A socket that is in the host's namespace already. No address that the policy
-    /// does not allow is ever given to it, whatever state it seems to be in: that
-    /// state may change under our feet.
+    /// A socket that is in the host's namespace already. It is never given an address
+    /// again: what may be connected anew is, with a new twin in its place.
     fn connect_host(
         &mut self,
         k: &mut K,
@@ -104,40 +107,39 @@ impl<K: Kernel> Engine<K> {
         if !call.id.is_tcp() {
             return deny(k, note, Reason::Protocol);
         }
-        let state = k.tcp_state(&call.sock);
         let dest = match call.addr.decode() {
             Ok(SockAddr::Unspec) => return self.dissolve(k, note, call),
-            Ok(_) => call.destination(),
-            Err(malformed) => return refuse(k, note, errno(malformed.errno())),
+            Ok(_) => call.destination().ok_or(Errno::AFNOSUPPORT),
+            Err(malformed) => Err(Errno::from_raw_os_error(malformed.errno())),
         };
-        let Some(dest) = dest else { return refuse(k, note, Errno::AFNOSUPPORT) };
-        let verdict = self.facts.policy.decide(&Destination::of(dest));
-        match (state, verdict) {
-            (Some(TcpState::Close), Verdict::Bypass) => self.switch(k, note, call, dest, now),
-            (Some(TcpState::Close), Verdict::Leave(reason)) => {
-                match self.put_back(k, &note, &call.target, &call.sock, &call.id) {
-                    Ok(sock) => self.leave(k, note, ConnectCall { sock, ..call }, reason, now),
-                    Err(installed) => failed_put_back(k, note, installed),
-                }
+        let blocking = k.is_blocking(&call.sock);
+        match k.probe(&call.sock, blocking) {
+            Probe::Answer(Step::Done) => return answered(k, note, Answer::Success),
+            Probe::Answer(Step::InProgress) if blocking => {
+                let wait = Wait {
+                    success: (Outcome::Host, Reason::SocketState),
+                    timed_out: Errno::ALREADY,
+                    whose: Whose::Host,
+                };
+                return self.park(k, note, call, wait, now);
             }
-            (_, Verdict::Deny(reason)) => deny(k, note, reason),
-            // Allowed, and pinned to where it was allowed to go: the kernel knows best.
-            (_, Verdict::Bypass) if self.stays_on_device(k, dest) => {
-                let success = (Outcome::Host, Reason::Allowed);
-                self.connect_shared(k, note, call, success, now)
+            Probe::Answer(Step::InProgress) => {
+                return answered(k, note, Answer::Fail(Errno::ALREADY));
             }
-            (Some(TcpState::SynSent | TcpState::SynRecv), _) => refuse(k, note, Errno::ALREADY),
-            _ => refuse(k, note, Errno::ISCONN),
+            Probe::Answer(Step::Failed(errno)) => return answered(k, note, Answer::Fail(errno)),
+            Probe::Unconnected => {}
         }
-    }
-
-    /// Whether the policy's permission for `dest` also holds for the device behind it.
-    fn stays_on_device(&self, k: &mut K, dest: SocketAddr) -> bool {
-        let dest = Destination::of(dest);
-        match k.egress(dest.ip, dest.scope_id) {
-            Egress::Device { .. } => true,
-            Egress::Loopback => self.facts.policy.allows_host_loopback(),
-            Egress::Unroutable(_) => false,
+        let dest = match dest {
+            Ok(dest) => dest,
+            Err(errno) => return answered(k, note, Answer::Fail(errno)),
+        };
+        match self.facts.policy.decide(&Destination::of(dest)) {
+            Verdict::Bypass => {
+                let source = k.local(&call.sock).filter(|local| local.port() != 0);
+                self.switch(k, note, call, dest, source, now)
+            }
+            Verdict::Leave(reason) => self.stay(k, note, call, reason, now),
+            Verdict::Deny(reason) => deny(k, note, reason),
         }
     }
 
@@ -148,6 +150,7 @@ impl<K: Kernel> Engine<K> {
         note: K::Note,
         call: ConnectCall<K>,
         dest: SocketAddr,
+        source: Option<SocketAddr>,
         now: Instant,
     ) -> Ended {
         let normal = Destination::of(dest);
@@ -161,7 +164,6 @@ impl<K: Kernel> Engine<K> {
                 return Some((Outcome::Failed, Reason::NoRoute));
             }
         };
-        let source = k.local(&call.sock).filter(|local| local.port() != 0);
         if source.is_some_and(|local| !is_wildcard(local.ip())) {
             return self.stay(k, note, call, Reason::SourceAddress, now);
         }
@@ -182,7 +184,7 @@ impl<K: Kernel> Engine<K> {
             }
         }
         let blocking = k.is_blocking(&call.sock);
-        let step = k.connect(&twin, &call.addr, blocking);
+        let step = k.connect_twin(&twin, &call.addr, blocking);
         let answer = match step {
             Step::Done => Answer::Success,
             Step::InProgress => Answer::Fail(Errno::INPROGRESS),
@@ -191,6 +193,9 @@ impl<K: Kernel> Engine<K> {
                 return Some((Outcome::Failed, Reason::Allowed));
             }
         };
+        if k.finish(&twin, &call.sock, &call.id).is_err() {
+            return self.stay(k, note, call, Reason::Option, now);
+        }
         match k.install(&note, call.target.tid, call.target.fd, &twin) {
             Installed::Done => {}
             Installed::Gone => return Some((Outcome::Gone, Reason::Allowed)),
@@ -198,7 +203,8 @@ impl<K: Kernel> Engine<K> {
         }
         let success = (Outcome::Switched, Reason::Allowed);
         if step == Step::InProgress && blocking {
-            return self.park(k, note, ConnectCall { sock: twin, ..call }, success, now);
+            let wait = Wait { success, timed_out: Errno::INPROGRESS, whose: Whose::Host };
+            return self.park(k, note, ConnectCall { sock: twin, ..call }, wait, now);
         }
         if k.answer(note, answer) { Some(success) } else { Some((Outcome::Gone, Reason::Allowed)) }
     }
@@ -232,27 +238,19 @@ impl<K: Kernel> Engine<K> {
         reason: Reason,
         now: Instant,
     ) -> Ended {
-        self.connect_shared(k, note, call, (Outcome::Left, reason), now)
-    }
-
-    /// Connects a socket that the target holds as well.
-    fn connect_shared(
-        &mut self,
-        k: &mut K,
-        note: K::Note,
-        call: ConnectCall<K>,
-        success: (Outcome, Reason),
-        now: Instant,
-    ) -> Ended {
+        let success = (Outcome::Left, reason);
         let blocking = k.is_blocking(&call.sock);
         let answer = match k.connect(&call.sock, &call.addr, blocking) {
             Step::Done => Answer::Success,
-            Step::InProgress if blocking => return self.park(k, note, call, success, now),
+            Step::InProgress if blocking => {
+                let wait = Wait { success, timed_out: Errno::INPROGRESS, whose: Whose::Container };
+                return self.park(k, note, call, wait, now);
+            }
             Step::InProgress => Answer::Fail(Errno::INPROGRESS),
             Step::Failed(errno) => Answer::Fail(errno),
         };
         let waited = k.answer(note, answer);
-        Some(if waited { success } else { (Outcome::Gone, success.1) })
+        Some(if waited { success } else { (Outcome::Gone, reason) })
     }
 
     fn park(
@@ -260,12 +258,12 @@ impl<K: Kernel> Engine<K> {
         k: &mut K,
         note: K::Note,
         call: ConnectCall<K>,
-        success: (Outcome, Reason),
+        wait: Wait,
         now: Instant,
     ) -> Ended {
         let deadline = k.send_timeout(&call.sock).and_then(|limit| now.checked_add(limit));
         let ConnectCall { target, sock, addr, .. } = call;
-        let parked = Parked { note, tid: target.tid, sock, addr, deadline, success };
+        let parked = Parked { note, tid: target.tid, sock, addr, deadline, wait };
         match self.parked.park(k, parked, now) {
             Ok(()) => None,
             Err(note) => {
@@ -280,7 +278,7 @@ impl<K: Kernel> Engine<K> {
         // First the connection, so that the peer sees it end as it would natively, even
         // where other descriptors still hold the host socket.
         if let Err(errno) = k.dissolve(&call.sock) {
-            return refuse(k, note, errno);
+            return answered(k, note, Answer::Fail(errno));
         }
         match self.put_back(k, &note, &call.target, &call.sock, &call.id) {
             Ok(_) => {
@@ -302,6 +300,7 @@ impl<K: Kernel> Engine<K> {
     ) -> Result<K::Sock, Installed> {
         let twin = k
             .twin(target.tid, sock, id, Place::Container)
+            .and_then(|twin| k.finish(&twin, sock, id).map(|()| twin))
             .map_err(|_unmade| Installed::Refused)?;
         match k.install(note, target.tid, target.fd, &twin) {
             Installed::Done => Ok(twin),
@@ -350,8 +349,8 @@ fn deny<K: Kernel>(k: &mut K, note: K::Note, reason: Reason) -> Ended {
 }
 
 /// What the kernel would have answered on this socket without any of us.
-fn refuse<K: Kernel>(k: &mut K, note: K::Note, errno: Errno) -> Ended {
-    k.answer(note, Answer::Fail(errno));
+fn answered<K: Kernel>(k: &mut K, note: K::Note, answer: Answer) -> Ended {
+    k.answer(note, answer);
     Some((Outcome::Host, Reason::SocketState))
 }
 
@@ -363,10 +362,6 @@ fn failed_put_back<K: Kernel>(k: &mut K, note: K::Note, installed: Installed) ->
     }
     k.answer(note, Answer::Fail(DENIED));
     Some((Outcome::Denied, Reason::PutBack))
-}
-
-fn errno(raw: i32) -> Errno {
-    Errno::from_raw_os_error(raw)
 }
 
 fn is_wildcard(ip: IpAddr) -> bool {

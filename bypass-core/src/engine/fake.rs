@@ -12,7 +12,9 @@ use netns_socket::{Domain, Egress, Identity, Kind, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr, SockAddr};
 
-use super::kernel::{Answer, Installed, Kernel, Lost, Place, Step, Token, TwinError};
+use super::kernel::{
+    Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
+};
 
 pub(super) const HOST: u64 = 1;
 pub(super) const CONTAINER: u64 = 2;
@@ -50,6 +52,7 @@ pub(super) enum Fault {
     TwinOption,
     TwinPin,
     TwinMake,
+    Finish,
     InstallGone,
     InstallRefused,
     AnswerGone,
@@ -134,6 +137,49 @@ impl Fake {
 
     fn hit(&mut self, fault: Fault) -> bool {
         self.faults.remove(&fault)
+    }
+
+    fn begin(&mut self, sock: &usize, addr: &RawSockAddr, blocking: bool) -> Step {
+        let fake = self.socks[*sock].clone();
+        let decoded = match addr.decode() {
+            Ok(decoded) => decoded,
+            Err(malformed) => return Step::Failed(Errno::from_raw_os_error(malformed.errno())),
+        };
+        if decoded == SockAddr::Unspec {
+            self.socks[*sock].state = TcpState::Close;
+            return Step::Done;
+        }
+        let Some(dest) = decoded.ip() else { return Step::Failed(Errno::AFNOSUPPORT) };
+        // Recorded before any look at the state: what was *asked* of a host socket counts.
+        if fake.netns == HOST {
+            self.host_connects.push((dest, fake.pin));
+        }
+        let peer = self.peer(fake.netns, fake.peer.unwrap_or(dest));
+        match fake.state {
+            TcpState::Close | TcpState::SynSent => {
+                let first = fake.state == TcpState::Close;
+                let sock = &mut self.socks[*sock];
+                sock.peer = Some(fake.peer.unwrap_or(dest));
+                match peer {
+                    Peer::Accepts if blocking || !first => {
+                        sock.state = TcpState::Established;
+                        Step::Done
+                    }
+                    Peer::Refuses if blocking || !first => {
+                        sock.state = TcpState::Close;
+                        sock.peer = None;
+                        Step::Failed(Errno::CONNREFUSED)
+                    }
+                    _ if first => {
+                        sock.state = TcpState::SynSent;
+                        Step::InProgress
+                    }
+                    _ if blocking => Step::InProgress,
+                    _ => Step::Failed(Errno::ALREADY),
+                }
+            }
+            _ => Step::Failed(Errno::ISCONN),
+        }
     }
 
     fn peer(&self, netns: u64, addr: SocketAddr) -> Peer {
@@ -252,46 +298,37 @@ impl Kernel for Fake {
         Ok(self.socks.len() - 1)
     }
 
+    fn connect_twin(&mut self, twin: &usize, addr: &RawSockAddr, blocking: bool) -> Step {
+        assert!(!self.table.values().any(|sock| sock == twin), "the target holds it already");
+        self.begin(twin, addr, blocking)
+    }
+
+    fn finish(&mut self, _twin: &usize, _model: &usize, _id: &Identity) -> Result<(), TwinError> {
+        if self.hit(Fault::Finish) { Err(TwinError::Make) } else { Ok(()) }
+    }
+
     fn connect(&mut self, sock: &usize, addr: &RawSockAddr, blocking: bool) -> Step {
-        let fake = self.socks[*sock].clone();
-        let decoded = match addr.decode() {
-            Ok(decoded) => decoded,
-            Err(malformed) => return Step::Failed(Errno::from_raw_os_error(malformed.errno())),
-        };
-        if decoded == SockAddr::Unspec {
-            self.socks[*sock].state = TcpState::Close;
-            return Step::Done;
-        }
-        let Some(dest) = decoded.ip() else { return Step::Failed(Errno::AFNOSUPPORT) };
-        // Recorded before any look at the state: what was *asked* of a host socket counts.
-        if fake.netns == HOST {
-            self.host_connects.push((dest, fake.pin));
-        }
-        let peer = self.peer(fake.netns, fake.peer.unwrap_or(dest));
-        match fake.state {
-            TcpState::Close | TcpState::SynSent => {
-                let first = fake.state == TcpState::Close;
-                let sock = &mut self.socks[*sock];
-                sock.peer = Some(fake.peer.unwrap_or(dest));
-                match peer {
-                    Peer::Accepts if blocking || !first => {
-                        sock.state = TcpState::Established;
-                        Step::Done
-                    }
-                    Peer::Refuses if blocking || !first => {
-                        sock.state = TcpState::Close;
-                        sock.peer = None;
-                        Step::Failed(Errno::CONNREFUSED)
-                    }
-                    _ if first => {
-                        sock.state = TcpState::SynSent;
-                        Step::InProgress
-                    }
-                    _ if blocking => Step::InProgress,
-                    _ => Step::Failed(Errno::ALREADY),
-                }
+        assert_ne!(self.socks[*sock].netns, HOST, "a host socket was given an address again");
+        self.begin(sock, addr, blocking)
+    }
+
+    fn probe(&mut self, sock: &usize, _blocking: bool) -> Probe {
+        let FakeSock { netns, state, peer, .. } = self.socks[*sock];
+        let waits_for = peer.map(|peer| self.peer(netns, peer));
+        let sock = &mut self.socks[*sock];
+        match (state, waits_for) {
+            (TcpState::Close, None) => Probe::Unconnected,
+            // A connection that failed: the first to ask is told.
+            (TcpState::Close, Some(_)) | (TcpState::SynSent, Some(Peer::Refuses)) => {
+                (sock.state, sock.peer) = (TcpState::Close, None);
+                Probe::Answer(Step::Failed(Errno::CONNREFUSED))
             }
-            _ => Step::Failed(Errno::ISCONN),
+            (TcpState::SynSent, Some(Peer::Accepts)) => {
+                sock.state = TcpState::Established;
+                Probe::Answer(Step::Done)
+            }
+            (TcpState::SynSent, _) => Probe::Answer(Step::InProgress),
+            _ => Probe::Answer(Step::Failed(Errno::ISCONN)),
         }
     }
 

@@ -61,6 +61,20 @@ pub(crate) enum Step {
     Failed(Errno),
 }
 
+/// What connect(2) says on a host socket whatever the address.
+///
+/// The kernel looks at the address only if the socket is unconnected, so it is asked with
+/// an address of a family that does not exist. That gives the native answer in every other
+/// state, and whatever another thread of the container does to the socket meanwhile, the
+/// question cannot connect it to anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// Nothing stands in the way of connecting: it is up to the address.
+    Unconnected,
+    /// The answer is this, with [`Step::InProgress`] for a connection that is on its way.
+    Answer(Step),
+}
+
 /// What became of a descriptor that was to be put into the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Installed {
@@ -101,7 +115,9 @@ pub(crate) trait Kernel {
     fn may_bind_privileged(&mut self, tid: i32) -> bool;
 
     fn egress(&mut self, ip: IpAddr, scope_id: u32) -> Egress;
-    /// A new socket with the state of `model`, whose call `tid` made.
+    /// A new socket with as much of the state of `model` as a connection depends on, and
+    /// with every property checked that could keep it from being a twin. `tid` made the
+    /// call. Until [`finish`](Self::finish) it is ours alone and never blocks.
     fn twin(
         &mut self,
         tid: i32,
@@ -109,10 +125,23 @@ pub(crate) trait Kernel {
         id: &Identity,
         place: Place,
     ) -> Result<Self::Sock, TwinError>;
+    /// connect(2) on a socket that is ours alone. With `blocking` its later owner would
+    /// wait, so a connection that can be completed at once is.
+    fn connect_twin(&mut self, twin: &Self::Sock, addr: &RawSockAddr, blocking: bool) -> Step;
+    /// Gives the twin the rest of the state. This comes after the connection was begun,
+    /// since the network works meanwhile.
+    fn finish(
+        &mut self,
+        twin: &Self::Sock,
+        model: &Self::Sock,
+        id: &Identity,
+    ) -> Result<(), TwinError>;
 
-    /// connect(2) that never waits. With `blocking` the socket's owner would wait, so
-    /// a connection that can be completed at once is.
+    /// connect(2) on a container socket that the target holds too, without waiting.
     fn connect(&mut self, sock: &Self::Sock, addr: &RawSockAddr, blocking: bool) -> Step;
+    /// What connect(2) says on a TCP socket that has been connected, or tried to, without
+    /// an address that it could be connected to: see [`Probe`].
+    fn probe(&mut self, sock: &Self::Sock, blocking: bool) -> Probe;
     fn bind(&mut self, sock: &Self::Sock, addr: &RawSockAddr) -> Result<(), Errno>;
     fn listen(&mut self, sock: &Self::Sock, backlog: i32) -> Result<(), Errno>;
     /// Dissolves a connection as `connect(AF_UNSPEC)` does.

@@ -37,7 +37,7 @@ use netns_socket::{Domain, Identity};
 use seccomp_notify::Errno;
 
 pub(crate) use self::kernel::{
-    Answer, Installed, Kernel, Lost, Place, Step, Token, TwinError,
+    Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
 };
 use self::parked::Lot;
 use crate::call::Call;

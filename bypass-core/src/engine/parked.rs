@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use seccomp_notify::Errno;
 use sockaddr_inspect::RawSockAddr;
 
-use super::{Answer, Kernel, Step, Token};
+use super::{Answer, Kernel, Probe, Step, Token, Whose};
 use crate::stats::Outcome;
 use crate::Reason;
 
@@ -27,8 +27,18 @@ pub(super) struct Parked<K: Kernel> {
     pub(super) addr: RawSockAddr,
     /// When `SO_SNDTIMEO` is over.
     pub(super) deadline: Option<Instant>,
+    pub(super) wait: Wait,
+}
+
+/// How a wait ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
     /// What is counted when the connection comes to stand.
     pub(super) success: (Outcome, Reason),
+    /// What connect(2) says when `SO_SNDTIMEO` is over: EINPROGRESS to the call that began
+    /// the connection, EALREADY to a later one.
+    pub(super) timed_out: Errno,
+    pub(super) whose: Whose,
 }
 
 /// All parked calls of a container.
@@ -111,11 +121,20 @@ impl<K: Kernel> Lot<K> {
     /// The socket is ready: ask how the connection ended and answer.
     pub(super) fn complete(&mut self, k: &mut K, token: Token) -> Option<(Outcome, Reason)> {
         let call = self.calls.get(&token)?;
-        let (answer, counted) = match k.connect(&call.sock, &call.addr, true) {
-            // Another thread may have fetched the result first: it stands all the same.
-            Step::Done | Step::Failed(Errno::ISCONN) => (Answer::Success, call.success),
+        let success = call.wait.success;
+        let step = match call.wait.whose {
+            // Another thread may have fetched the error first; only that one got it.
+            Whose::Host => match k.probe(&call.sock, true) {
+                Probe::Answer(step) => step,
+                Probe::Unconnected => Step::Failed(Errno::CONNABORTED),
+            },
+            _ => k.connect(&call.sock, &call.addr, true),
+        };
+        let (answer, counted) = match step {
+            // Another thread may have seen it stand first.
+            Step::Done | Step::Failed(Errno::ISCONN) => (Answer::Success, success),
             Step::InProgress => return None,
-            Step::Failed(errno) => (Answer::Fail(errno), (Outcome::Failed, call.success.1)),
+            Step::Failed(errno) => (Answer::Fail(errno), (Outcome::Failed, success.1)),
         };
         let call = self.remove(k, token)?;
         Some(if k.answer(call.note, answer) { counted } else { (Outcome::Gone, counted.1) })
@@ -136,9 +155,8 @@ impl<K: Kernel> Lot<K> {
         }
         for token in over {
             let Some(call) = self.remove(k, token) else { continue };
-            // connect(2) says EINPROGRESS when SO_SNDTIMEO ends the wait.
-            let waited = k.answer(call.note, Answer::Fail(Errno::INPROGRESS));
-            count(if waited { Outcome::Failed } else { Outcome::Gone }, call.success.1);
+            let waited = k.answer(call.note, Answer::Fail(call.wait.timed_out));
+            count(if waited { Outcome::Failed } else { Outcome::Gone }, call.wait.success.1);
         }
         if check && !self.calls.is_empty() {
             self.next_check = Some(now + CHECK_EVERY);

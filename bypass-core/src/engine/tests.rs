@@ -357,6 +357,7 @@ fn every_fault_leaves_the_socket_in_the_container_or_ends_the_call() {
         Fault::TwinOption,
         Fault::TwinPin,
         Fault::TwinMake,
+        Fault::Finish,
         Fault::InstallGone,
         Fault::InstallRefused,
     ];
@@ -392,6 +393,7 @@ fn any_call() -> impl Strategy<Value = (i32, u8, u8, Option<Fault>)> {
             Fault::TwinOption,
             Fault::TwinPin,
             Fault::TwinMake,
+            Fault::Finish,
             Fault::InstallGone,
             Fault::InstallRefused,
             Fault::AnswerGone,

@@ -57,20 +57,11 @@ fn main() -> ExitCode {
     // Trials count this process's descriptors, and add some to them.
     args.test_threads = Some(1);
 
-    let met = |need: Need| -> bool {
-        if namespace.is_err() {
-            return false;
-        }
-        let probed = Features::probe();
-        let listener = || target::spare_listener().features();
-        match need {
-            Need::Notify => probed.user_notif,
-            Need::AddFd => probed.user_notif && listener().add_fd == Some(true),
-            Need::AddFdSend => probed.user_notif && listener().add_fd_and_reply == Some(true),
-            Need::KillableWait => probed.wait_killable_recv,
-            Need::SetFlags => probed.user_notif && listener().sync_wake_up == Some(true),
-            Need::Ia32 => probed.user_notif && fixture::ia32_works(),
-        }
+    // The first requirement that is not met, if any.
+    let missing = |need: Need| match (&namespace, met(need)) {
+        (Err(_), _) => Some("unprivileged-user-namespace"),
+        (Ok(()), false) => Some(need.name()),
+        (Ok(()), true) => None,
     };
     let required =
         env::var("BYPASS_REQUIRE").is_ok_and(|all| all.split(',').any(|r| r == "kernel"));
@@ -84,19 +75,36 @@ fn main() -> ExitCode {
         .chain(handoff::TRIALS)
         .copied()
     {
-        let trial = match (met(need), required) {
-            (true, _) => Trial::test(name, move || {
+        let trial = match (missing(need), required) {
+            (None, _) => Trial::test(name, move || {
                 body();
                 Ok(())
-            }),
-            (false, true) => Trial::test(name, move || {
-                Err(Failed::from(format!("requirement not met: {}", need.name())))
-            }),
-            (false, false) => Trial::test(name, || Ok(())).with_ignored_flag(true),
+            })
+            .with_kind(need.name()),
+            (Some(what), true) => {
+                Trial::test(name, move || Err(Failed::from(format!("requirement not met: {what}"))))
+                    .with_kind(what)
+            }
+            (Some(what), false) => {
+                Trial::test(name, || Ok(())).with_ignored_flag(true).with_kind(what)
+            }
         };
-        trials.push(trial.with_kind(need.name()));
+        trials.push(trial);
     }
     libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn met(need: Need) -> bool {
+    let probed = Features::probe();
+    let listener = || target::spare_listener().features();
+    match need {
+        Need::Notify => probed.user_notif,
+        Need::AddFd => probed.user_notif && listener().add_fd == Some(true),
+        Need::AddFdSend => probed.user_notif && listener().add_fd_and_reply == Some(true),
+        Need::KillableWait => probed.wait_killable_recv,
+        Need::SetFlags => probed.user_notif && listener().sync_wake_up == Some(true),
+        Need::Ia32 => probed.user_notif && fixture::ia32_works(),
+    }
 }
 
 type Case = (&'static str, Need, fn());

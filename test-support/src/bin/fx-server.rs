@@ -16,6 +16,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use test_support::failure::{Context, Result};
 
 /// What happens to a connection.
@@ -29,7 +30,7 @@ enum Mode {
     Http,
     /// Everything is read and dropped.
     Sink,
-    /// The connection is reset.
+    /// The connection is reset as soon as something was received.
     Reset,
 }
 
@@ -81,8 +82,7 @@ fn serve(listener: &TcpListener, mode: Mode, quiet: bool) -> io::Result<()> {
         match mode {
             // Not on a thread of its own: it is measured. A client that is gone is its affair.
             Mode::Byte => drop((&stream).write_all(b"x")),
-            Mode::Reset => rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?,
-            Mode::Echo | Mode::Http | Mode::Sink => drop(thread::spawn(move || talk(stream, mode))),
+            _ => drop(thread::spawn(move || talk(stream, mode))),
         }
     }
 }
@@ -98,6 +98,8 @@ fn talk(mut stream: TcpStream, mode: Mode) -> io::Result<()> {
         match mode {
             Mode::Echo => stream.write_all(received)?,
             Mode::Http if received.ends_with(b"\r\n\r\n") => return stream.write_all(ANSWER),
+            // Closing with a lingering time of nothing resets.
+            Mode::Reset => return Ok(set_socket_linger(&stream, Some(Duration::ZERO))?),
             _ => {}
         }
     }

@@ -132,7 +132,15 @@ impl Repl {
         self.running.write(format!("{words}\n").as_bytes())?;
         let line = self.running.line("", LIMIT)?;
         let answer: Value = serde_json::from_str(&line)?;
-        ensure!(answer.get("error").is_none(), "`{words}`: {answer}");
+        ensure!(answer.get("error").is_none(), "`{words}`: {answer}\n{}", self.running.stderr());
+        Ok(answer)
+    }
+
+    /// Runs one command that must answer with `expected` under `key`.
+    pub(crate) fn expect(&mut self, words: &str, key: &str, expected: usize) -> Result<Value> {
+        let answer = self.ask(words)?;
+        let stderr = self.running.stderr();
+        ensure!(answer[key] == expected, "`{words}`, expected {expected}: {answer}\n{stderr}");
         Ok(answer)
     }
 }

@@ -11,6 +11,7 @@ pub(crate) const SCENARIOS: Group = (
     &[
         Scenario { name: "blocked_connects_delay_nobody", requires: &[], run: undelayed },
         Scenario { name: "timeouts_are_the_native_ones", requires: &[], run: timeouts },
+        Scenario { name: "connect_goes_on_after_its_timeout", requires: &[], run: goes_on },
         Scenario { name: "killed_connects_are_forgotten", requires: &[], run: killed },
     ],
 );
@@ -31,7 +32,7 @@ fn timeouts(world: &World) -> Result {
     for (family, to) in [("inet", format!("{SILENT_V4}:9")), ("inet6", format!("[{SILENT_V6}]:9"))]
     {
         for option in ["so_sndtimeo=400", "tcp_syncnt=1"] {
-            let steps = format!("set:{option} connect={to} connect={to}");
+            let steps = format!("set:{option} connect={to}");
             Sequence { family, steps: &steps }.same_as_native(world, &[])?;
         }
         let steps = format!("set:so_sndtimeo=400 connect={to}");
@@ -42,12 +43,16 @@ fn timeouts(world: &World) -> Result {
     Ok(())
 }
 
+fn goes_on(world: &World) -> Result {
+    let steps = format!("set:so_sndtimeo=400 connect={SILENT_V4}:9 connect={SILENT_V4}:9 peer");
+    Sequence { family: "inet", steps: &steps }.same_as_native(world, &[])
+}
+
 fn killed(world: &World) -> Result {
     let server = world.serve_remote(&["--mode", "byte", "--quiet", "[::]:0"])?;
     let mut inside = Repl::bypassed(world, &[])?;
-    ensure_eq!(inside.ask(&format!("killed {SILENT_V4}:9 20"))?["killed"], 20, "killed");
-    ensure_eq!(inside.ask(&format!("killed [{SILENT_V6}]:9 5"))?["killed"], 5, "killed, IPv6");
-    let after = inside.ask(&format!("cycles {} 50", server.at(REMOTE_V4)))?;
-    ensure_eq!(after["done"], 50, "connects afterwards: {after}");
+    inside.expect(&format!("killed {SILENT_V4}:9 20"), "killed", 20)?;
+    inside.expect(&format!("killed [{SILENT_V6}]:9 5"), "killed", 5)?;
+    inside.expect(&format!("cycles {} 50", server.at(REMOTE_V4)), "done", 50)?;
     Ok(())
 }

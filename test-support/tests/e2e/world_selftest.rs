@@ -66,7 +66,7 @@ fn errors(world: &World) -> Result {
     for (steps, expected) in [
         (format!("connect={REMOTE_V4}:1"), "ECONNREFUSED"),
         (format!("connect={UNREACHABLE_V4}:1"), "EHOSTUNREACH"),
-        (format!("connect={} recv", server.at(REMOTE_V4)), "ECONNRESET"),
+        (format!("connect={} send=x recv", server.at(REMOTE_V4)), "ECONNRESET"),
     ] {
         let words: Vec<_> = ["sequence", "inet"].into_iter().chain(steps.split(' ')).collect();
         let answer = native(world, &words)?;

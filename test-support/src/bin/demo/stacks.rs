@@ -7,6 +7,7 @@ use test_support::World;
 use test_support::failure::Result;
 use test_support::process::{self, PATIENCE, Running};
 use test_support::requirement::find_program;
+use test_support::world::MTU;
 
 /// Name of the row of `bypass-cli run`.
 pub(crate) const BYPASS: &str = "bypass-cli";
@@ -71,11 +72,11 @@ impl Namespace {
         Ok(holder)
     }
 
-    /// With the largest MTU, at which it is fastest.
     fn slirp4netns(world: &World) -> Result<Self> {
         let holder = Self::hold(world)?;
         let mut stack = world.as_user("slirp4netns");
-        stack.args(["--configure", "--mtu=65520", "--disable-host-loopback", "--ready-fd=1"]);
+        stack.args(["--configure", &format!("--mtu={MTU}"), "--disable-host-loopback"]);
+        stack.arg("--ready-fd=1");
         let stack = process::start_interactive(stack.args([&holder.pid().to_string(), "tap0"]))?;
         stack.any_output(PATIENCE)?;
         Ok(Self { holder, _stack: Some(stack) })
@@ -85,7 +86,8 @@ impl Namespace {
     fn pasta(world: &World) -> Result<Self> {
         let holder = Self::hold(world)?;
         let mut stack = world.as_user("pasta");
-        stack.args(["--config-net", "--no-map-gw", "--quiet", &holder.pid().to_string()]);
+        stack.args(["--config-net", &format!("--mtu={MTU}"), "--no-map-gw", "--quiet"]);
+        stack.arg(holder.pid().to_string());
         process::run(&mut stack, PATIENCE)?.success()?;
         Ok(Self { holder, _stack: None })
     }

@@ -1,2 +1,0 @@
-//! Tests that need a kernel.
-fn main() {}
