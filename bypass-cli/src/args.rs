@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn networks_come_in_lists_and_single_addresses_count() {
-        let line = ["bypass-cli", "serve", "--ignore", "10.0.0.0/8,fd00::/8", "--ignore", "192.0.2.1"];
+        let line =
+            ["bypass-cli", "serve", "--ignore", "10.0.0.0/8,fd00::/8", "--ignore", "192.0.2.1"];
         let Command::Serve(args) = Cli::parse_from(line).command else { panic!("not serve") };
         let nets: Vec<String> = args.policy.ignore.iter().map(ToString::to_string).collect();
         assert_eq!(nets, ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]);

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netns_socket::{
-    Captured, Egress, FileFlags, Identity, Part, PidFd, SockOptError, SocketState, Taken,
-    TcpState,
+    Captured, Egress, FileFlags, Identity, Part, PidFd, SockOptError, SocketState, Taken, TcpState,
 };
 use rustix::event::epoll;
 use rustix::fs::OFlags;
@@ -72,10 +71,7 @@ impl Live {
 
 impl Live {
     /// Gives the twin what was captured of its model.
-    fn copy(
-        twin: &OwnedFd,
-        captured: Result<Captured, SockOptError>,
-    ) -> Result<(), TwinError> {
+    fn copy(twin: &OwnedFd, captured: Result<Captured, SockOptError>) -> Result<(), TwinError> {
         let state = match captured {
             Ok(Captured::State(state)) => state,
             Ok(Captured::NotCopyable { option, .. }) => return Err(TwinError::Option(option)),
@@ -141,8 +137,7 @@ impl Kernel for Live {
     }
 
     fn fetch_args(&mut self, tid: i32, at: ForeignAddr) -> Result<[u32; 3], Lost> {
-        sockaddr_inspect::fetch_u32_array(&ProcessMemory::of(tid), at)
-            .map_err(|error| lost(&error))
+        sockaddr_inspect::fetch_u32_array(&ProcessMemory::of(tid), at).map_err(|error| lost(&error))
     }
 
     fn is_alive(&mut self, note: &Notification) -> bool {
@@ -171,8 +166,13 @@ impl Kernel for Live {
             .flatten()
     }
 
-    fn may_bind_privileged(&mut self, tid: i32) -> bool {
+    fn may_bind_privileged(&mut self, tid: i32, port: u16) -> bool {
         has_capability(tid, CAP_NET_BIND_SERVICE)
+            || self
+                .targets
+                .get(tid)
+                .and_then(|target| netns_socket::unprivileged_port_start(target).ok())
+                .is_some_and(|start| port >= start)
     }
 
     fn egress(&mut self, ip: IpAddr, scope_id: u32) -> Egress {
@@ -311,10 +311,7 @@ fn lost(error: &FetchError) -> Lost {
 ///
 /// A target that clears O_NONBLOCK at the wrong moment makes its own supervisor thread
 /// wait, and nobody else's.
-fn without_waiting(
-    sock: impl AsFd,
-    call: impl FnOnce() -> Result<(), Errno>,
-) -> Result<(), Errno> {
+fn without_waiting(sock: impl AsFd, call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     let flags = rustix::fs::fcntl_getfl(&sock)?;
     if flags.contains(OFlags::NONBLOCK) {
         return call();
@@ -359,7 +356,9 @@ mod tests {
 
     #[test]
     fn events_survive_their_encoding() {
-        for event in [Event::Ready(Token(0)), Event::Exited(Token(7)), Event::Ready(Token(u32::MAX))] {
+        for event in
+            [Event::Ready(Token(0)), Event::Exited(Token(7)), Event::Ready(Token(u32::MAX))]
+        {
             assert_eq!(Event::of(event.data().u64()), event);
         }
     }

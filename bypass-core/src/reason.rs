@@ -84,7 +84,9 @@ mod tests {
         for reason in Reason::ALL {
             let written = format!("{reason:?}")
                 .chars()
-                .flat_map(|c| if c.is_uppercase() { vec!['_', c.to_ascii_lowercase()] } else { vec![c] })
+                .flat_map(|c| {
+                    if c.is_uppercase() { vec!['_', c.to_ascii_lowercase()] } else { vec![c] }
+                })
                 .collect::<String>();
             assert_eq!(written.trim_start_matches('_'), reason.name());
         }

@@ -146,8 +146,7 @@ impl Supervisor {
     /// then, and the calls it traps fail with ENOSYS.
     pub fn attach(&self, listener: Listener, settings: Settings) -> Result<Container, AttachError> {
         let Settings { name, policy, pin, netns, on_end } = settings;
-        let facts =
-            Facts { policy, pin, host_netns: self.host.netns, container_netns: netns };
+        let facts = Facts { policy, pin, host_netns: self.host.netns, container_netns: netns };
         Container::start(name, listener, Arc::clone(&self.host), facts, on_end)
     }
 }

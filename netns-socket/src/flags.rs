@@ -1,10 +1,8 @@
 //! Flags of descriptors and file descriptions: what `fcntl(2)` holds of a socket.
 
-use std::fs;
-use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::Errno;
 
 use crate::sys;
@@ -51,7 +49,8 @@ impl FileFlags {
             async_: flags.bits() & ASYNC != 0,
             // 0 means nobody, or somebody whom our pid namespace does not have.
             owner: (id != 0).then_some(Owner { kind, id }),
-            signal: sys::signal(fd).map_err(failed("F_GETSIG"))?,
+            // Without an owner there is nobody to get it.
+            signal: if id == 0 { 0 } else { sys::signal(fd).map_err(failed("F_GETSIG"))? },
         })
     }
 
@@ -115,25 +114,40 @@ pub fn read_cloexec(tid: i32, number: i32) -> Result<Option<bool>, ReadCloexecEr
     if tid <= 0 || number < 0 {
         return Ok(None);
     }
-    let info = match fs::read(format!("/proc/{tid}/fdinfo/{number}")) {
-        Ok(info) => info,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+    let path = format!("/proc/{tid}/fdinfo/{number}");
+    let file = match open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        Err(source) => return Err(ReadCloexecError::OpenFdinfo { source }),
+    };
+    // The flags stand in the first lines, which the kernel gives out with the first read.
+    let mut start = [0; 64];
+    let len = match rustix::io::read(&file, &mut start) {
+        Ok(len) => len,
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
         Err(source) => return Err(ReadCloexecError::ReadFdinfo { source }),
     };
-    parse_cloexec(&info).map(Some).ok_or(ReadCloexecError::Malformed { len: info.len() })
+    let start = start.get(..len).unwrap_or_default();
+    parse_cloexec(start).map(Some).ok_or(ReadCloexecError::Malformed { len })
 }
 
 /// The close-on-exec flag of another process's descriptor could not be found out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadCloexecError {
+    /// The file could not be opened.
+    #[error("could not open the descriptor's fdinfo")]
+    OpenFdinfo {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
     /// The file could not be read.
     #[error("could not read the descriptor's fdinfo")]
     ReadFdinfo {
         /// What the kernel said.
         #[source]
-        source: io::Error,
+        source: Errno,
     },
     /// The file has no line with flags in octal.
     #[error("{len} bytes of fdinfo hold no flags")]

@@ -15,7 +15,7 @@ use rustix::net::{
 };
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use crate::sys::{self, CHILD_MESSAGE, ChildPlan};
+use crate::sys::{self, CHILD_MESSAGE, ChildPlan, Open};
 use crate::{PidFd, SocketSpec};
 
 /// Makes a socket in the network namespace of `target`, close-on-exec.
@@ -40,6 +40,39 @@ pub fn socket_inside(
     spec: SocketSpec,
     nonblocking: bool,
 ) -> Result<OwnedFd, InsideError> {
+    let flag = if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
+    open_inside(
+        target,
+        Open::Socket {
+            domain: spec.domain.as_raw(),
+            kind: spec.kind.as_raw() | libc::SOCK_CLOEXEC | flag,
+            protocol: spec.protocol,
+        },
+    )
+}
+
+/// The lowest port that takes no privilege to bind in the network namespace of `target`
+/// (`net.ipv4.ip_unprivileged_port_start`, for both families; see [ip(7)]).
+///
+/// What is said of [`socket_inside`] holds here too. Container engines set it to 0 for containers
+/// whose user is not root.
+///
+/// # Errors
+/// [`InsideError`] with the step that failed.
+///
+/// [ip(7)]: https://man7.org/linux/man-pages/man7/ip.7.html
+pub fn unprivileged_port_start(target: &PidFd) -> Result<u16, InsideError> {
+    let file = open_inside(target, Open::File(c"/proc/sys/net/ipv4/ip_unprivileged_port_start"))?;
+    let mut text = [0; 8];
+    let len = rustix::io::read(&file, &mut text)
+        .map_err(|source| InsideError::OpenCall { source })?;
+    text.get(..len)
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .and_then(|text| text.trim().parse().ok())
+        .ok_or(InsideError::OpenCall { source: Errno::INVAL })
+}
+
+fn open_inside(target: &PidFd, open: Open) -> Result<OwnedFd, InsideError> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::DGRAM,
@@ -47,18 +80,9 @@ pub fn socket_inside(
         None,
     )
     .map_err(|source| InsideError::SocketpairCall { source })?;
-
-    let flag = if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
-    let child = Child(
-        sys::open_in_namespace(&ChildPlan {
-            target: target.as_fd(),
-            report: theirs.as_fd(),
-            domain: spec.domain.as_raw(),
-            kind: spec.kind.as_raw() | libc::SOCK_CLOEXEC | flag,
-            protocol: spec.protocol,
-        })
-        .map_err(|source| InsideError::CloneCall { source })?,
-    );
+    let plan = ChildPlan { target: target.as_fd(), report: theirs.as_fd(), open };
+    let child =
+        Child(sys::open_in_namespace(&plan).map_err(|source| InsideError::CloneCall { source })?);
     drop(theirs);
     child.finish()?;
     receive(ours.as_fd())
@@ -106,9 +130,9 @@ pub enum InsideError {
         #[source]
         source: Errno,
     },
-    /// The child could not make the socket.
-    #[error("socket failed inside the namespace")]
-    SocketCall {
+    /// The child could not make the socket, or open the file.
+    #[error("opening failed inside the namespace")]
+    OpenCall {
         /// What the kernel said.
         #[source]
         source: Errno,
@@ -191,7 +215,7 @@ fn receive(channel: BorrowedFd<'_>) -> Result<OwnedFd, InsideError> {
         sys::STEP_PROTECT => Err(InsideError::PrctlCall { source }),
         sys::STEP_SETNS if source == Errno::SRCH => Err(InsideError::Gone),
         sys::STEP_SETNS => Err(InsideError::SetnsCall { source }),
-        sys::STEP_SOCKET => Err(InsideError::SocketCall { source }),
+        sys::STEP_OPEN => Err(InsideError::OpenCall { source }),
         _ => Err(InsideError::ChildKilled),
     }
 }

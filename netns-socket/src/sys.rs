@@ -3,6 +3,7 @@
 //! Everything here is a thin, safe function: it borrows descriptors, never keeps a pointer past the
 //! call, and returns the kernel's answer.
 
+use std::ffi::CStr;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -118,12 +119,17 @@ pub(crate) struct ChildPlan<'fd> {
     pub(crate) target: BorrowedFd<'fd>,
     /// The end of a socket pair on which the child sends its [`CHILD_MESSAGE`] bytes.
     pub(crate) report: BorrowedFd<'fd>,
-    /// First argument of `socket(2)`.
-    pub(crate) domain: i32,
-    /// Second argument, with `SOCK_CLOEXEC` and perhaps `SOCK_NONBLOCK`.
-    pub(crate) kind: i32,
-    /// Third argument.
-    pub(crate) protocol: i32,
+    pub(crate) open: Open,
+}
+
+/// What the child opens inside and sends back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Open {
+    /// `socket(2)` with these arguments; the second with `SOCK_CLOEXEC` and perhaps
+    /// `SOCK_NONBLOCK`.
+    Socket { domain: i32, kind: i32, protocol: i32 },
+    /// A file, for reading. Those below `/proc/sys/net` show the namespace of who opens them.
+    File(&'static CStr),
 }
 
 /// Length of the child's report: a step byte, then the errno in native order.
@@ -132,7 +138,7 @@ pub(crate) const CHILD_MESSAGE: usize = 5;
 /// Values of the step byte.
 pub(crate) const STEP_PROTECT: u8 = 1;
 pub(crate) const STEP_SETNS: u8 = 2;
-pub(crate) const STEP_SOCKET: u8 = 3;
+pub(crate) const STEP_OPEN: u8 = 3;
 pub(crate) const STEP_DONE: u8 = 4;
 
 /// Starts the child and returns its pidfd.
@@ -202,10 +208,18 @@ fn enter_and_open(plan: &ChildPlan<'_>) -> Result<libc::c_int, (u8, Errno)> {
         other => other.map_err(|errno| (STEP_SETNS, errno))?,
     }
 
-    // SAFETY: socket takes plain integers.
-    let socket = unsafe { libc::socket(plan.domain, plan.kind, plan.protocol) };
-    check(socket).map_err(|errno| (STEP_SOCKET, errno))?;
-    Ok(socket)
+    let opened = match plan.open {
+        Open::Socket { domain, kind, protocol } => {
+            // SAFETY: socket takes plain integers.
+            unsafe { libc::socket(domain, kind, protocol) }
+        }
+        Open::File(path) => {
+            // SAFETY: the path is a string with its terminator that lives for ever.
+            unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
+        }
+    };
+    check(opened).map_err(|errno| (STEP_OPEN, errno))?;
+    Ok(opened)
 }
 
 /// Sends step, errno and perhaps the socket to the parent. A failure shows there as no message.

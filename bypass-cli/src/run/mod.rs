@@ -81,26 +81,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     };
     let (control, theirs) =
         Control::pair().map_err(|source| RunError::Call { call: "socketpair", source })?;
-    let plan = Plan {
-        control: 0,
-        parent: std::process::id(),
-        map_root: args.map_root,
-        resolv_conf,
-    };
+    let plan =
+        Plan { control: 0, parent: std::process::id(), map_root: args.map_root, resolv_conf };
     let child = steps::step(0, &plan, &theirs, &args.command)
         .map_err(|source| RunError::Call { call: "starting a process", source })?;
     drop(theirs);
     // After the child, which keeps the user's limits and signal mask.
     limits::raise_open_files();
-    let signals =
-        Signals::catch().map_err(|source| RunError::Call { call: "signalfd", source })?;
+    let signals = Signals::catch().map_err(|source| RunError::Call { call: "signalfd", source })?;
 
     let mut session = Session {
         args,
         supervisor,
-        settings: Some(
-            Settings::new("run", policy).pin(args.policy.pin == Switch::On),
-        ),
+        settings: Some(Settings::new("run", policy).pin(args.policy.pin == Switch::On)),
         control,
         child,
         network: None,
@@ -172,9 +165,7 @@ impl Session<'_> {
             (Message::Namespaces { pid }, _) if self.network.is_none() => {
                 let host_loopback = self.args.policy.allow_host_loopback;
                 self.network = network::attach(self.args.net, pid, host_loopback)?;
-                self.control
-                    .go()
-                    .map_err(|source| RunError::Call { call: "sendmsg", source })?;
+                self.control.go().map_err(|source| RunError::Call { call: "sendmsg", source })?;
             }
             (Message::Listener { netns_cookie, landlock }, Some(fd)) => {
                 // A second one could only come from a step that the command took over.

@@ -43,8 +43,8 @@ pub(super) fn raise_loopback() -> io::Result<()> {
     socket.send(&request, 0)?;
     let mut answer = Vec::with_capacity(MAX_ANSWER);
     socket.recv(&mut answer, 0)?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
-        .map_err(io::Error::other)?;
+    let answer =
+        NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
     match answer.payload {
         NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
         _ => Ok(()),

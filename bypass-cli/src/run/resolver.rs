@@ -43,13 +43,7 @@ pub(super) fn choose(dns: &[IpAddr], net: Net, policy: &Policy) -> Resolver {
     resolve(dns, net, policy, &host, &behind)
 }
 
-fn resolve(
-    dns: &[IpAddr],
-    net: Net,
-    policy: &Policy,
-    host: &str,
-    behind: &[String],
-) -> Resolver {
+fn resolve(dns: &[IpAddr], net: Net, policy: &Policy, host: &str, behind: &[String]) -> Resolver {
     let reachable = |server: &IpAddr| is_reachable(*server, net, policy);
     let servers: Vec<String> = if !dns.is_empty() {
         dns.iter().map(ToString::to_string).collect()
@@ -148,9 +142,7 @@ mod tests {
     fn a_loopback_stub_gives_way_to_the_servers_behind_it() {
         assert_eq!(
             none("nameserver 127.0.0.53\noptions edns0\n", &["nameserver 2001:db8::53\n"]),
-            Resolver::File(
-                "nameserver 2001:db8::53\noptions edns0\noptions use-vc\n".to_owned()
-            )
+            Resolver::File("nameserver 2001:db8::53\noptions edns0\noptions use-vc\n".to_owned())
         );
     }
 

@@ -39,9 +39,7 @@ impl Signals {
         let mut signals = Vec::new();
         while let Ok(Some(info)) = self.0.read_signal() {
             if info.ssi_code != SI_KERNEL {
-                signals.extend(
-                    i32::try_from(info.ssi_signo).ok().and_then(Signal::from_named_raw),
-                );
+                signals.extend(i32::try_from(info.ssi_signo).ok().and_then(Signal::from_named_raw));
             }
         }
         signals
@@ -58,10 +56,9 @@ impl AsFd for Signals {
 pub(super) fn forward(signal: Signal, command: Option<&OwnedFd>, steps: &Child) {
     let sent = match command {
         Some(pidfd) => rustix::process::pidfd_send_signal(pidfd, signal),
-        None => rustix::process::kill_process(
-            rustix::process::Pid::from_child(steps),
-            Signal::KILL,
-        ),
+        None => {
+            rustix::process::kill_process(rustix::process::Pid::from_child(steps), Signal::KILL)
+        }
     };
     if let Err(errno) = sent {
         tracing::debug!(?signal, %errno, "could not be forwarded");

@@ -90,11 +90,7 @@ pub(super) fn step(
 }
 
 /// Step 1: makes the namespaces and what belongs into them.
-fn namespace(
-    control: &Control,
-    plan: &Plan,
-    command: &[OsString],
-) -> Result<ExitCode, StepError> {
+fn namespace(control: &Control, plan: &Plan, command: &[OsString]) -> Result<ExitCode, StepError> {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     nix::sched::unshare(
         CloneFlags::CLONE_NEWUSER
@@ -113,10 +109,9 @@ fn namespace(
         std::fs::write(path, content).map_err(|source| StepError::IdMap { path, source })?;
     }
     // Nothing mounted inside shows outside.
-    let private = rustix::mount::MountPropagationFlags::PRIVATE
-        | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private)
-        .map_err(|errno| StepError::Private(errno.into()))?;
+    let private =
+        rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(|errno| StepError::Private(errno.into()))?;
     if let Some(content) = &plan.resolv_conf {
         resolver::install(content).map_err(StepError::ResolvConf)?;
     }
@@ -159,9 +154,7 @@ fn init(control: &Control, plan: &Plan, command: &[OsString]) -> Result<ExitCode
         .map_err(|errno| StepError::Capabilities(errno.into()))?;
     let id = rustix::process::Pid::from_child(&child);
     if let Ok(pidfd) = rustix::process::pidfd_open(id, PidfdFlags::empty()) {
-        control
-            .send(&Message::Command, Some(pidfd.as_fd()))
-            .map_err(StepError::Control)?;
+        control.send(&Message::Command, Some(pidfd.as_fd())).map_err(StepError::Control)?;
     }
     // Orphans come to pid 1 and are reaped until it is the command's turn.
     let status = loop {
@@ -191,8 +184,7 @@ fn run_command(control: &Control, command: &[OsString]) -> Result<ExitCode, Step
     let error = Command::new(program).args(arguments).exec();
     let errno = error.raw_os_error().unwrap_or(0);
     control.send(&Message::ExecFailed { errno }, None).map_err(StepError::Control)?;
-    let status =
-        if errno == libc::ENOENT { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE };
+    let status = if errno == libc::ENOENT { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE };
     Ok(ExitCode::from(status))
 }
 

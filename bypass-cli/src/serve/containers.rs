@@ -20,12 +20,7 @@ pub(super) struct Containers {
 }
 
 impl Containers {
-    pub(super) fn new(
-        supervisor: Supervisor,
-        policy: Policy,
-        pin: bool,
-        ended: OwnedFd,
-    ) -> Self {
+    pub(super) fn new(supervisor: Supervisor, policy: Policy, pin: bool, ended: OwnedFd) -> Self {
         Self {
             supervisor,
             policy: Arc::new(policy),
@@ -58,13 +53,13 @@ impl Containers {
         }
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
-        let settings = Settings::new(id.clone(), Arc::clone(&self.policy))
-            .pin(self.pin)
-            .on_end(move |stats| {
+        let settings = Settings::new(id.clone(), Arc::clone(&self.policy)).pin(self.pin).on_end(
+            move |stats| {
                 tracing::info!(container = name, verdicts = ?stats.verdicts, "ended");
                 // A full counter has been noticed already.
                 rustix::io::write(&*ended, &1u64.to_ne_bytes()).ok();
-            });
+            },
+        );
         match self.supervisor.attach(listener, settings) {
             Ok(container) => {
                 tracing::info!(container = id, pid = state.pid, "attached");

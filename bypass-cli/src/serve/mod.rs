@@ -24,8 +24,8 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use seccomp_notify::receive_handoff;
 
 use self::containers::Containers;
-pub(crate) use self::endpoint::{SocketPathError, socket_path};
 use self::endpoint::{Endpoint, EndpointError};
+pub(crate) use self::endpoint::{SocketPathError, socket_path};
 use crate::args::{ServeArgs, Switch};
 use crate::exit;
 use crate::limits;

@@ -11,9 +11,9 @@ use super::parked::{Parked, Wait};
 use super::{
     Answer, DENIED, Engine, Installed, Kernel, Place, Probe, Step, Target, TwinError, Whose, is_ip,
 };
+use crate::Reason;
 use crate::policy::Verdict;
 use crate::stats::Outcome;
-use crate::Reason;
 
 /// How a call ended, if it has.
 type Ended = Option<(Outcome, Reason)>;
@@ -367,8 +367,6 @@ fn failed_put_back<K: Kernel>(k: &mut K, note: K::Note, installed: Installed) ->
 fn is_wildcard(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_unspecified(),
-        IpAddr::V6(ip) => {
-            ip.is_unspecified() || ip.to_ipv4_mapped() == Some(Ipv4Addr::UNSPECIFIED)
-        }
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.to_ipv4_mapped() == Some(Ipv4Addr::UNSPECIFIED),
     }
 }

@@ -12,9 +12,7 @@ use netns_socket::{Domain, Egress, Identity, Kind, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr, SockAddr};
 
-use super::kernel::{
-    Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
-};
+use super::kernel::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
 
 pub(super) const HOST: u64 = 1;
 pub(super) const CONTAINER: u64 = 2;
@@ -252,7 +250,7 @@ impl Kernel for Fake {
         self.socks[*sock].timeout
     }
 
-    fn may_bind_privileged(&mut self, _tid: i32) -> bool {
+    fn may_bind_privileged(&mut self, _tid: i32, _port: u16) -> bool {
         self.privileged
     }
 

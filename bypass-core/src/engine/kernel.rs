@@ -111,8 +111,8 @@ pub(crate) trait Kernel {
     fn is_blocking(&mut self, sock: &Self::Sock) -> bool;
     /// `SO_SNDTIMEO`; `None` waits for ever.
     fn send_timeout(&mut self, sock: &Self::Sock) -> Option<Duration>;
-    /// Whether the target may bind to ports below 1024.
-    fn may_bind_privileged(&mut self, tid: i32) -> bool;
+    /// Whether the target may bind to this port, which is below 1024.
+    fn may_bind_privileged(&mut self, tid: i32, port: u16) -> bool;
 
     fn egress(&mut self, ip: IpAddr, scope_id: u32) -> Egress;
     /// A new socket with as much of the state of `model` as a connection depends on, and

@@ -10,10 +10,12 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
 use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip};
-use crate::stats::Outcome;
 use crate::Reason;
+use crate::stats::Outcome;
 
-/// Ports below this one need `CAP_NET_BIND_SERVICE` unless a sysctl says otherwise.
+/// Ports below this one need `CAP_NET_BIND_SERVICE` unless the container's sysctl
+/// `net.ipv4.ip_unprivileged_port_start` lets more be free. (One that reserves more than
+/// the usual ports is not honoured: looking would cost every bind.)
 const PRIVILEGED: u16 = 1024;
 
 impl<K: Kernel> Engine<K> {
@@ -47,7 +49,7 @@ impl<K: Kernel> Engine<K> {
             Err(lost) => return self.lost(k, note, lost),
         };
         // We may bind to any port of a namespace that is ours; the target may not.
-        if is_privileged(&addr) && !k.may_bind_privileged(target.tid) {
+        if privileged_port(&addr).is_some_and(|port| !k.may_bind_privileged(target.tid, port)) {
             self.stats.count(Outcome::Left, Reason::Address);
             k.answer(note, Answer::Fail(Errno::ACCESS));
             return;
@@ -130,9 +132,10 @@ enum Refused {
     PutBack,
 }
 
-fn is_privileged(addr: &RawSockAddr) -> bool {
-    addr.decode()
-        .ok()
-        .and_then(|addr| addr.ip())
-        .is_some_and(|addr| (1..PRIVILEGED).contains(&addr.port()))
+/// The port, where binding to it may take a privilege.
+fn privileged_port(addr: &RawSockAddr) -> Option<u16> {
+    // bind(2) takes AF_UNSPEC for AF_INET where the address is 0.0.0.0, with a port.
+    let unspec = addr.decode_inet_or_unspec().ok().flatten().map(SocketAddr::V4);
+    let addr = unspec.or_else(|| addr.decode().ok()?.ip())?;
+    Some(addr.port()).filter(|port| (1..PRIVILEGED).contains(port))
 }

@@ -40,10 +40,10 @@ pub(crate) use self::kernel::{
     Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
 };
 use self::parked::Lot;
+use crate::Reason;
 use crate::call::Call;
 use crate::policy::Policy;
 use crate::stats::{Outcome, Stats};
-use crate::Reason;
 
 /// The errno of a denied destination. Programs that try several addresses go on to
 /// the next one at once, and its text does not suggest a fault of the peer.

@@ -11,8 +11,8 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::RawSockAddr;
 
 use super::{Answer, Kernel, Probe, Step, Token, Whose};
-use crate::stats::Outcome;
 use crate::Reason;
+use crate::stats::Outcome;
 
 /// A container cannot make more of our descriptors than this by calls that wait.
 pub(super) const MAX_PARKED: usize = 4096;
@@ -62,12 +62,7 @@ impl<K: Kernel> Lot<K> {
     }
 
     /// Gives the notification back if there is no room for it.
-    pub(super) fn park(
-        &mut self,
-        k: &mut K,
-        call: Parked<K>,
-        now: Instant,
-    ) -> Result<(), K::Note> {
+    pub(super) fn park(&mut self, k: &mut K, call: Parked<K>, now: Instant) -> Result<(), K::Note> {
         if self.calls.len() >= MAX_PARKED {
             return Err(call.note);
         }

@@ -369,7 +369,8 @@ fn every_fault_leaves_the_socket_in_the_container_or_ends_the_call() {
         assert_eq!(scene.k.at(FD).netns, CONTAINER, "{fault:?}");
         assert_ne!(answer, Some(Answer::Continue), "{fault:?}");
         // Unanswered only where nobody waits.
-        let gone = [Fault::Take(Fail::Gone), Fault::Fetch(Fail::Gone), Fault::Dead, Fault::InstallGone];
+        let gone =
+            [Fault::Take(Fail::Gone), Fault::Fetch(Fail::Gone), Fault::Dead, Fault::InstallGone];
         assert_eq!(answer.is_none(), gone.contains(&fault), "{fault:?}: {answer:?}");
         assert_eq!(scene.stats.snapshot().verdicts.values().sum::<u64>(), 1, "{fault:?}");
     }

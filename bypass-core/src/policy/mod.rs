@@ -215,14 +215,10 @@ mod tests {
 
     fn any_addr() -> impl Strategy<Value = SocketAddr> {
         prop_oneof![
-            (any::<u32>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(
-                IpAddr::V4(ip.into()),
-                port
-            )),
-            (any::<u128>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(
-                IpAddr::V6(ip.into()),
-                port
-            )),
+            (any::<u32>(), any::<u16>())
+                .prop_map(|(ip, port)| SocketAddr::new(IpAddr::V4(ip.into()), port)),
+            (any::<u128>(), any::<u16>())
+                .prop_map(|(ip, port)| SocketAddr::new(IpAddr::V6(ip.into()), port)),
         ]
     }
 

@@ -7,7 +7,7 @@ use std::thread;
 use libtest_mimic::Trial;
 use netns_socket::{
     Domain, Errno, Identity, InsideError, Kind, PidFd, SocketSpec, create_twin, own_netns_cookie,
-    socket_inside,
+    socket_inside, unprivileged_port_start,
 };
 use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
 
@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("inside::is_in_the_targets_namespace", namespace),
         trial("inside::also_netlink", netlink),
         trial("inside::same_user_namespace", same_user_namespace),
+        trial("inside::port_start_is_that_of_the_namespace", port_start),
         trial("inside::many_leave_nothing_behind", many),
         trial("inside::failures_leave_nothing_behind", failures),
         trial("inside::without_descriptors_leaves_nothing_behind", no_descriptors),
@@ -66,6 +67,20 @@ fn netlink() {
     assert_eq!(Identity::of(&socket).unwrap().unwrap().netns_cookie, Some(container.cookie));
 }
 
+fn port_start() {
+    let container = container();
+    // Of a namespace of this trial's own, so that no other one is disturbed.
+    let (own, inside) = in_new_netns(move || {
+        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "700").unwrap();
+        let thread = PidFd::open(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+        (
+            unprivileged_port_start(&thread).unwrap(),
+            unprivileged_port_start(&container.handle).unwrap(),
+        )
+    });
+    assert_eq!((own, inside), (700, 1024));
+}
+
 fn same_user_namespace() {
     let here = own_netns_cookie().unwrap();
     let own = PidFd::open(std::process::id().cast_signed()).unwrap();
@@ -92,7 +107,7 @@ fn failures() {
     let nonsense = SocketSpec { domain: Domain::Other(4242), ..tcp() };
     for _ in 0..20 {
         let error = socket_inside(&container.handle, nonsense, true).unwrap_err();
-        assert_eq!(error, InsideError::SocketCall { source: Errno::AFNOSUPPORT });
+        assert_eq!(error, InsideError::OpenCall { source: Errno::AFNOSUPPORT });
     }
     container.fixture.end();
     assert_eq!(socket_inside(&container.handle, tcp(), true).unwrap_err(), InsideError::Gone);

@@ -1,0 +1,154 @@
+//! How the figures are obtained, from programs that run behind one way to the network.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use test_support::failure::{Context, Result};
+use test_support::process::{self, PATIENCE};
+use test_support::world::{REMOTE_V4, SILENT_V4, Server};
+use test_support::{World, ensure_eq};
+
+use crate::figure::{Direction, Figure, PARKED};
+use crate::ways::Way;
+
+/// What all measurements share.
+pub(crate) struct Setting<'a> {
+    pub(crate) world: &'a World,
+    seconds: usize,
+    /// Sends one byte to everybody who connects.
+    byte: Server,
+    /// This program, where the ordinary user may run it.
+    this: PathBuf,
+}
+
+impl<'a> Setting<'a> {
+    pub(crate) fn new(world: &'a World, seconds: usize) -> Result<Self> {
+        let byte = world.serve_remote(&["--mode", "byte", "--quiet", "[::]:0"])?;
+        let this = world.directory("compare")?.join("compare");
+        fs::copy(std::env::current_exe()?, &this).context("copying this program")?;
+        Ok(Self { world, seconds, byte, this })
+    }
+
+    /// `fx-client WORDS` behind this way, and what it printed.
+    pub(crate) fn client(&self, way: &Way, words: &[&str]) -> Result<Value> {
+        let program = self.world.program("fx-client")?;
+        let mut arguments = vec![program.to_str().context("a path in UTF-8")?];
+        arguments.extend(words);
+        json_of(&mut way.command(self.world, &arguments)?, PATIENCE)
+    }
+
+    /// Where one byte can be had.
+    pub(crate) fn byte_address(&self) -> String {
+        self.byte.at(REMOTE_V4)
+    }
+}
+
+/// One run of a program, for one or several figures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Measure {
+    Throughput(Direction, u8),
+    Connects,
+    Untrapped,
+}
+
+impl Measure {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Throughput(Direction::Up, 1),
+        Self::Throughput(Direction::Up, 4),
+        Self::Throughput(Direction::Down, 1),
+        Self::Throughput(Direction::Down, 4),
+        Self::Connects,
+        Self::Untrapped,
+    ];
+
+    /// Whether it says anything about this way: without a filter a call is the host's.
+    pub(crate) fn concerns(self, way: &Way) -> bool {
+        !matches!(self, Self::Untrapped) || way.is_host() || way.has_filter()
+    }
+
+    pub(crate) fn take(self, setting: &Setting<'_>, way: &Way) -> Result<Vec<(Figure, f64)>> {
+        match self {
+            Self::Throughput(direction, streams) => {
+                let rate = throughput(setting, way, direction, streams)?;
+                Ok(vec![(Figure::Throughput(direction, streams), rate)])
+            }
+            Self::Connects => connects(setting, way),
+            Self::Untrapped => untrapped(setting, way),
+        }
+    }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Throughput(direction, streams) => {
+                Figure::Throughput(*direction, *streams).fmt(f)
+            }
+            Self::Connects => f.write_str("connects"),
+            Self::Untrapped => f.write_str("untrapped calls"),
+        }
+    }
+}
+
+fn throughput(
+    setting: &Setting<'_>,
+    way: &Way,
+    direction: Direction,
+    streams: u8,
+) -> Result<f64> {
+    // A server of its own for each measurement: it serves one client at a time.
+    let mut server = setting.world.in_remote("iperf3");
+    let mut server = process::start(server.args(["-s", "-1", "-p", PORT, "--forceflush"]))?;
+    server.line("listening", PATIENCE)?;
+    let (remote, streams) = (REMOTE_V4.to_string(), streams.to_string());
+    let seconds = setting.seconds.to_string();
+    let mut words = vec!["iperf3", "-J", "-c", &remote, "-p", PORT, "-t", &seconds, "-P", &streams];
+    if direction == Direction::Down {
+        words.push("-R");
+    }
+    let limit = PATIENCE + Duration::from_secs(u64::try_from(setting.seconds)?);
+    let result = json_of(&mut way.command(setting.world, &words)?, limit)?;
+    let rate = result.pointer("/end/sum_received/bits_per_second").and_then(Value::as_f64);
+    server.wait(PATIENCE)?;
+    Ok(rate.context("iperf3 reports no rate")? / 1e9)
+}
+
+/// One process first connects with nothing beside it, then beside the parked connects.
+fn connects(setting: &Setting<'_>, way: &Way) -> Result<Vec<(Figure, f64)>> {
+    let (silent, address) = (format!("{SILENT_V4}:9"), setting.byte_address());
+    let (parked, cycles) = (PARKED.to_string(), CYCLES.to_string());
+    let answer = setting.client(way, &["parking", &silent, &address, &parked, &cycles])?;
+    let p50 = |when: &str| {
+        let done = answer.pointer(&format!("/{when}/done")).and_then(Value::as_u64);
+        ensure_eq!(done, Some(CYCLES), "connects that succeeded: {answer}");
+        let p50 = answer.pointer(&format!("/{when}/p50_us")).and_then(Value::as_f64);
+        p50.context("no median")
+    };
+    Ok(vec![(Figure::Connect, p50("before")?), (Figure::BesideParked, p50("beside")?)])
+}
+
+fn untrapped(setting: &Setting<'_>, way: &Way) -> Result<Vec<(Figure, f64)>> {
+    let this = setting.this.to_str().context("a path in UTF-8")?;
+    let mut command = way.command(setting.world, &[this, UNTRAPPED])?;
+    let finished = process::run(&mut command, PATIENCE)?.success()?;
+    let figures = finished.stdout.split_whitespace().enumerate();
+    figures.map(|(at, word)| Ok((Figure::Untrapped(at), word.parse()?))).collect()
+}
+
+fn json_of(command: &mut Command, limit: Duration) -> Result<Value> {
+    let finished = process::run(command, limit)?.success()?;
+    serde_json::from_str(&finished.stdout).map_err(|_no_json| finished.failure("no JSON"))
+}
+
+/// Has this program, run again, measure untrapped calls.
+pub(crate) const UNTRAPPED: &str = "--untrapped";
+
+/// Connects for one median.
+const CYCLES: u64 = 1_000;
+
+/// iperf3's own.
+const PORT: &str = "5201";
