@@ -25,6 +25,14 @@ pub(crate) enum Direction {
 }
 
 impl Figure {
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Throughput(..) => "Gbit/s",
+            Self::Connect | Self::BesideParked => "µs",
+            Self::Untrapped(_) => "ns",
+        }
+    }
+
     /// Digits behind the decimal point that mean something.
     pub(crate) fn digits(self) -> usize {
         match self {
@@ -40,13 +48,11 @@ impl fmt::Display for Figure {
             Self::Throughput(direction, streams) => {
                 let direction = if *direction == Direction::Up { "up" } else { "down" };
                 let plural = if *streams == 1 { "" } else { "s" };
-                write!(f, "TCP {direction}, {streams} stream{plural}, Gbit/s")
+                write!(f, "TCP {direction}, {streams} stream{plural}")
             }
-            Self::Connect => f.write_str("connect + 1 byte + close, p50, µs"),
-            Self::BesideParked => write!(f, "the same beside {PARKED} parked connects, µs"),
-            Self::Untrapped(call) => {
-                write!(f, "{}, ns", CALLS.get(*call).copied().unwrap_or_default())
-            }
+            Self::Connect => f.write_str("connect + 1 byte + close, p50"),
+            Self::BesideParked => write!(f, "the same beside {PARKED} parked connects"),
+            Self::Untrapped(call) => f.write_str(CALLS.get(*call).copied().unwrap_or_default()),
         }
     }
 }

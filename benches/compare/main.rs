@@ -4,8 +4,8 @@
 //! `cargo bench` runs it; it needs root, to make a world of namespaces, and what
 //! `scripts/setup demo` installs. What is measured runs as an ordinary user. All ways to the
 //! network take their turns in every round, in an order that changes from round to round, and
-//! are compared with the host *within* the round, so that whatever else the machine does meets
-//! all of them. `BENCH_ROUNDS` is the number of rounds (5), `BENCH_SECONDS` the length of one
+//! are compared with what the host showed *next to it*, so that whatever else the machine does
+//! meets all of them. `BENCH_ROUNDS` is the number of rounds (5), `BENCH_SECONDS` the length of one
 //! throughput measurement (1).
 //!
 //! It prints a table and, for each target of the project, whether it was met. A target that
@@ -69,7 +69,8 @@ fn build_and_go_on() -> Result<ExitCode> {
     let target = this.ancestors().nth(3).context("this program is in a target directory")?;
     let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--release", "--bins", "-p", "bypass-cli", "-p", "test-support"]);
-    build.arg("--target-dir").arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+    build.arg("--target-dir").arg(target);
     eprintln!("comparison: building what is measured");
     process::run(&mut build, BUILD_LIMIT)?.success()?;
     let error = Command::new(&this).args(env::args_os().skip(1)).arg(BUILT).exec();
@@ -85,7 +86,7 @@ fn compare() -> Result<ExitCode> {
     let mut table = Table::default();
     for round in 0..rounds {
         eprintln!("comparison: round {} of {rounds}", round + 1);
-        for measure in Measure::ALL {
+        for measure in Measure::ROUND {
             for turn in 0..ways.len() {
                 let at = (turn + round) % ways.len();
                 let Some(way) = ways.get(at).filter(|way| measure.concerns(way)) else { continue };

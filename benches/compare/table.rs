@@ -7,7 +7,7 @@ use bypass_benches::samples::Samples;
 use crate::figure::Figure;
 use crate::ways::Way;
 
-/// Figures by row and by the position of the way, one of each per round.
+/// Figures by row and by the position of the way, one of each per turn.
 #[derive(Debug, Default)]
 pub(crate) struct Table(BTreeMap<Figure, BTreeMap<usize, Samples>>);
 
@@ -32,12 +32,11 @@ impl Table {
         for figure in self.figures() {
             let base = host.and_then(|host| self.samples(figure, host));
             let cells = (0..ways.len()).map(|way| self.cell(figure, way, base));
-            lines.push([figure.to_string()].into_iter().chain(cells).collect());
+            lines.push([format!("{figure}, {}", figure.unit())].into_iter().chain(cells).collect());
         }
-        let widths: Vec<_> = (0..=ways.len())
-            .map(|at| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()))
-            .map(|widths| widths.max().unwrap_or(0))
-            .collect();
+        let cells = |at: usize| lines.iter().filter_map(move |line| line.get(at));
+        let width = |at| cells(at).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let widths: Vec<_> = (0..=ways.len()).map(width).collect();
         let rule = widths.iter().map(|width| "-".repeat(*width)).collect();
         lines.insert(1, rule);
         lines.iter().map(|cells| line(cells, &widths)).collect()

@@ -12,6 +12,7 @@ use crate::ways::Way;
 #[derive(Debug)]
 pub(crate) struct Verdict {
     what: String,
+    base: &'static str,
     bound: Bound,
     measured: Samples,
 }
@@ -29,18 +30,20 @@ pub(crate) fn verdicts(table: &Table, ways: &[Way]) -> Vec<Verdict> {
     let host = ways.iter().position(Way::is_host);
     let ours = ways.iter().position(Way::is_ours);
     let (Some(host), Some(ours)) = (host, ours) else { return Vec::new() };
-    let targets = table.figures().flat_map(|figure| bounds(figure).iter().map(move |b| (figure, *b)));
+    let targets =
+        table.figures().flat_map(|figure| bounds(figure).iter().map(move |b| (figure, *b)));
     targets
         .filter_map(|(figure, bound)| {
             let samples = table.samples(figure, ours)?;
-            let (what, base) = match figure {
+            let (what, base, base_samples) = match figure {
                 Figure::BesideParked => (
-                    format!("connect beside {PARKED} parked ones, as a multiple of it alone"),
+                    format!("connects beside {PARKED} parked ones"),
+                    "those before",
                     table.samples(Figure::Connect, ours)?,
                 ),
-                _ => (format!("{figure}: multiple of the host's"), table.samples(figure, host)?),
+                _ => (figure.to_string(), "host", table.samples(figure, host)?),
             };
-            Some(Verdict { what, bound, measured: samples.relative_to(base) })
+            Some(Verdict { what, base, bound, measured: samples.relative_to(base_samples) })
         })
         .collect()
 }
@@ -77,7 +80,8 @@ impl fmt::Display for Bound {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.bound.is_met_by(self.measured.median()) { "met" } else { "missed" };
-        write!(f, "- {word}: {:.2}; {}, target {}", self.measured, self.what, self.bound)
+        let Self { what, base, bound, measured } = self;
+        write!(f, "- {word}: {what}: {measured:.2} × {base}, target {bound}")
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the benchmarks share: figures from several rounds, and the time of calls that a
-//! supervisor is never asked about.
+//! What the benchmarks share: figures that were taken in turns, and the time of calls
+//! that a supervisor is never asked about.
 
 pub mod samples;
 pub mod untrapped;

@@ -1,13 +1,13 @@
-//! Figures from several rounds.
+//! Figures of one kind, taken in turns with others.
 
 use std::fmt;
 
-/// One figure per round, in the order of the rounds.
+/// One figure per turn, in the order of the turns.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Samples(Vec<f64>);
 
 impl Samples {
-    /// Adds the figure of the next round.
+    /// Adds the figure of the next turn.
     pub fn push(&mut self, value: f64) {
         self.0.push(value);
     }
@@ -30,9 +30,9 @@ impl Samples {
         (min, max)
     }
 
-    /// Round by round, this figure divided by that of `base`.
+    /// Turn by turn, this figure divided by that of `base`.
     ///
-    /// What disturbs the machine for longer than a round meets both, and cancels out.
+    /// What disturbs the machine for longer than a turn meets both, and cancels out.
     #[must_use]
     pub fn relative_to(&self, base: &Self) -> Self {
         self.0.iter().zip(&base.0).map(|(value, base)| value / base).collect()
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_taken_within_a_round() {
+    fn ratios_are_taken_turn_by_turn() {
         let (base, other) = (samples(&[1.0, 10.0, 2.0]), samples(&[2.0, 20.0, 4.0]));
         assert_eq!(other.relative_to(&base), samples(&[2.0, 2.0, 2.0]));
     }

@@ -26,6 +26,8 @@ const FASTOPEN: u64 = libc::MSG_FASTOPEN as u64;
 const MPTCP: u64 = libc::IPPROTO_MPTCP as u64;
 
 /// - `connect`, `bind` and `listen` decide where a socket goes and are asked for.
+/// - `epoll_create` is let through. That it was called tells which containers have epolls
+///   that might watch a socket when it is switched, so that all others need not be searched.
 /// - `MSG_FASTOPEN` connects a socket within a send: refused as by a kernel that has
 ///   client-side fast open switched off, after which programs connect first.
 /// - `io_uring` makes all of these calls past the filter: refused as by a kernel that
@@ -36,6 +38,19 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { name: "connect", number: libc::SYS_connect, action: Action::Notify, when: None },
     Rule { name: "bind", number: libc::SYS_bind, action: Action::Notify, when: None },
     Rule { name: "listen", number: libc::SYS_listen, action: Action::Notify, when: None },
+    #[cfg(target_arch = "x86_64")]
+    Rule {
+        name: "epoll_create",
+        number: libc::SYS_epoll_create,
+        action: Action::Notify,
+        when: None,
+    },
+    Rule {
+        name: "epoll_create1",
+        number: libc::SYS_epoll_create1,
+        action: Action::Notify,
+        when: None,
+    },
     Rule {
         name: "sendto",
         number: libc::SYS_sendto,

@@ -18,6 +18,8 @@ pub(crate) enum Call {
     Listen { fd: i32, backlog: i32 },
     /// socketcall(2) of 32-bit x86: the arguments are in the target's memory.
     Multiplexed { operation: Multiplexed, at: ForeignAddr },
+    /// epoll_create(2), epoll_create1(2)
+    EpollCreate,
     /// Anything else.
     Other,
 }
@@ -33,12 +35,13 @@ pub(crate) enum Multiplexed {
 impl Call {
     pub(crate) fn parse(arch: Arch, number: i32, args: [u64; 6]) -> Self {
         let [first, second, third, ..] = args;
-        let (connect, bind, listen) = match arch {
-            Arch::X86_64 | Arch::X32 => (42, 49, 50),
+        let (connect, bind, listen, epoll) = match arch {
+            Arch::X86_64 | Arch::X32 => (42, 49, 50, [213, 291]),
             Arch::I386 if number == 102 => return Self::multiplexed(first, second),
-            Arch::I386 => (362, 361, 363),
-            Arch::Aarch64 => (203, 200, 201),
-            Arch::Arm => (283, 282, 284),
+            Arch::I386 => (362, 361, 363, [254, 329]),
+            // No epoll_create of old here.
+            Arch::Aarch64 => (203, 200, 201, [20, 20]),
+            Arch::Arm => (283, 282, 284, [250, 357]),
             _ => return Self::Other,
         };
         if number == connect {
@@ -47,6 +50,8 @@ impl Call {
             Self::Bind { fd: int(first), at: ForeignAddr::new(second), len: third }
         } else if number == listen {
             Self::Listen { fd: int(first), backlog: int(second) }
+        } else if epoll.contains(&number) {
+            Self::EpollCreate
         } else {
             Self::Other
         }
@@ -104,6 +109,8 @@ mod tests {
         assert_eq!(bind, Call::Bind { fd: 7, at: ForeignAddr::new(0x1000), len: 16 });
         let listen = Call::parse(arch, number(libc::SYS_listen), ARGS);
         assert_eq!(listen, Call::Listen { fd: 7, backlog: 0x1000 });
+        let epoll = Call::parse(arch, number(libc::SYS_epoll_create1), ARGS);
+        assert_eq!(epoll, Call::EpollCreate);
         assert_eq!(Call::parse(arch, number(libc::SYS_close), ARGS), Call::Other);
     }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use netns_socket::epoll::{self as epoll_watch, EpollError};
 use netns_socket::{
     Captured, Egress, FileFlags, Identity, Part, PidFd, SockOptError, SocketState, Taken, TcpState,
 };
@@ -82,6 +83,34 @@ impl Live {
             Some(refusal) => Err(TwinError::Option(refusal.option)),
             None => Ok(()),
         }
+    }
+
+    /// False if a number that was an epoll's is so no longer.
+    fn try_transplant(
+        &mut self,
+        tid: i32,
+        number: u32,
+        old: &OwnedFd,
+        new: &OwnedFd,
+    ) -> Result<bool, EpollError> {
+        let Some((target, numbers)) = self.targets.epolls(tid)? else { return Ok(true) };
+        for at in numbers {
+            let Ok(Taken::Fd(ep)) = target.take_fd(*at) else { return Ok(false) };
+            match epoll_watch::watches(&ep, old, number) {
+                Ok(false) => continue,
+                Ok(true) => {}
+                Err(EpollError::KcmpCall { source: Errno::INVAL | Errno::BADF }) => {
+                    return Ok(false);
+                }
+                // Built without kcmp: the list of all that it watches tells as well.
+                Err(EpollError::KcmpCall { source: Errno::NOSYS }) => {}
+                Err(error) => return Err(error),
+            }
+            if let Some(registration) = epoll_watch::registration(&ep, old, number)? {
+                self.host.surgeon()?.register(&ep, new, number, registration)?;
+            }
+        }
+        Ok(true)
     }
 
     /// The pin of a host socket is ours and no part of what the application made of it.
@@ -247,6 +276,27 @@ impl Kernel for Live {
 
     fn dissolve(&mut self, sock: &OwnedFd) -> Result<(), Errno> {
         without_waiting(sock, || rustix::net::connect_unspec(sock))
+    }
+
+    fn note_epoll(&mut self) {
+        self.targets.note_epoll();
+    }
+
+    fn transplant(&mut self, tid: i32, fd: i32, old: &OwnedFd, new: &OwnedFd) -> bool {
+        let Ok(number) = u32::try_from(fd) else { return true };
+        // The second try is for numbers that are no epolls any more.
+        for _ in 0..2 {
+            match self.try_transplant(tid, number, old, new) {
+                Ok(true) => return true,
+                Ok(false) => self.targets.forget_epolls(tid),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "could not transfer epoll registrations");
+                    return false;
+                }
+            }
+        }
+        false
     }
 
     fn install(&mut self, note: &Notification, tid: i32, fd: i32, sock: &OwnedFd) -> Installed {

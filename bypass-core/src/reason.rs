@@ -56,6 +56,8 @@ reasons! {
     Pin = "pin",
     /// The host socket could not be made (descriptor or memory limits).
     HostSocket = "host_socket",
+    /// The socket's epoll registrations could not be given to the host socket.
+    Epoll = "epoll",
     /// The target's descriptor table did not take the host socket.
     Install = "install",
     /// Too many calls of this container are waiting already.

@@ -5,7 +5,7 @@
 //! a pidfd stands for one thread for ever and says ESRCH when it is gone, even if the
 //! number has been given to another since.
 
-use netns_socket::PidFd;
+use netns_socket::{PidFd, epoll};
 
 /// Programs with more threads than this in `connect` at a time pay for opening.
 const SLOTS: usize = 16;
@@ -13,17 +13,65 @@ const SLOTS: usize = 16;
 /// A few recently seen threads.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
-    slots: [Option<(i32, PidFd)>; SLOTS],
+    slots: [Option<Target>; SLOTS],
+    /// Grows with every epoll that the container makes.
+    epolls_made: u64,
+}
+
+#[derive(Debug)]
+struct Target {
+    tid: i32,
+    pidfd: PidFd,
+    /// The numbers of its epolls, and how many the container had made when they were looked
+    /// for.
+    epolls: Option<(u64, Vec<i32>)>,
 }
 
 impl Targets {
     /// The handle of this thread, opened if need be. `None` if there is no such thread.
     pub(crate) fn get(&mut self, tid: i32) -> Option<&PidFd> {
-        let slot = self.slot(tid)?;
-        if !matches!(slot, Some((kept, _)) if *kept == tid) {
-            *slot = Some((tid, PidFd::open(tid).ok()?));
+        self.target(tid).map(|target| &target.pidfd)
+    }
+
+    /// Somebody in the container makes an epoll.
+    pub(crate) fn note_epoll(&mut self) {
+        self.epolls_made = self.epolls_made.wrapping_add(1);
+    }
+
+    /// The handle of this thread and the numbers of its epolls. They are looked for once
+    /// after an epoll was made in the container, and not at all before.
+    ///
+    /// # Errors
+    /// If they have to be looked for and cannot be.
+    pub(crate) fn epolls(
+        &mut self,
+        tid: i32,
+    ) -> Result<Option<(&PidFd, &[i32])>, epoll::EpollError> {
+        let made = self.epolls_made;
+        if made == 0 {
+            return Ok(None);
         }
-        slot.as_ref().map(|(_, pidfd)| pidfd)
+        let Some(target) = self.target(tid) else { return Ok(None) };
+        if target.epolls.as_ref().is_none_or(|(at, _)| *at != made) {
+            target.epolls = Some((made, epoll::numbers_in(tid)?));
+        }
+        let numbers = target.epolls.as_ref().map_or(&[][..], |(_, numbers)| numbers);
+        Ok(Some((&target.pidfd, numbers)))
+    }
+
+    /// Has the thread's epolls looked for again the next time.
+    pub(crate) fn forget_epolls(&mut self, tid: i32) {
+        if let Some(Some(target)) = self.slot(tid) {
+            target.epolls = None;
+        }
+    }
+
+    fn target(&mut self, tid: i32) -> Option<&mut Target> {
+        let slot = self.slot(tid)?;
+        if !matches!(slot, Some(kept) if kept.tid == tid) {
+            *slot = Some(Target { tid, pidfd: PidFd::open(tid).ok()?, epolls: None });
+        }
+        slot.as_mut()
     }
 
     /// Forgets a handle that turned out to be stale.
@@ -33,7 +81,7 @@ impl Targets {
         }
     }
 
-    fn slot(&mut self, tid: i32) -> Option<&mut Option<(i32, PidFd)>> {
+    fn slot(&mut self, tid: i32) -> Option<&mut Option<Target>> {
         // 0 stands for a thread that our process namespace does not show.
         let index = usize::try_from(tid).ok().filter(|tid| *tid > 0)? % SLOTS;
         self.slots.get_mut(index)

@@ -56,6 +56,7 @@
 mod address;
 mod capture;
 mod defaults;
+pub mod epoll;
 mod error;
 mod flags;
 mod foreign;

@@ -79,6 +79,42 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, address: &[u8]) -> Result<(), Errno> {
     check(answer)
 }
 
+/// Whether the `offset`th thing that `epoll` watches under `number` is the file of `socket`
+/// (`KCMP_EPOLL_TFD` of kcmp(2), with ourselves on both sides). ENOENT if there is none.
+pub(crate) fn kcmp_epoll(
+    epoll: BorrowedFd<'_>,
+    socket: BorrowedFd<'_>,
+    number: u32,
+    offset: u32,
+) -> Result<bool, Errno> {
+    // `struct kcmp_epoll_slot`: three 32-bit words.
+    let slot = [epoll.as_raw_fd().cast_unsigned(), number, offset];
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: kcmp reads one `struct kcmp_epoll_slot` through the last pointer, which refers to a
+    // live local of that size; the others are integers.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_kcmp, own, own, KCMP_EPOLL_TFD, socket.as_raw_fd(), slot.as_ptr())
+    };
+    if answer < 0 { Err(last_error()) } else { Ok(answer == 0) }
+}
+
+/// Gives the calling thread a descriptor table of its own that holds only `keep`.
+pub(crate) fn leave_shared_descriptors(keep: &OwnedFd) -> Result<(), Errno> {
+    // SAFETY: unshare takes flags only. The other threads keep the old table.
+    let answer = unsafe { libc::unshare(libc::CLONE_FILES) };
+    check(answer)?;
+    let keep = keep.as_raw_fd().cast_unsigned();
+    for (first, last) in [(0, keep.wrapping_sub(1)), (keep + 1, libc::c_uint::MAX)] {
+        if first <= last && last.wrapping_add(1) != first {
+            // SAFETY: the table is the copy made above, which no `OwnedFd` but `keep` refers to:
+            // this thread was born for it and has opened nothing else.
+            let answer = unsafe { libc::close_range(first, last, 0) };
+            check(answer)?;
+        }
+    }
+    Ok(())
+}
+
 /// Kind and id of the process, thread or group that gets a descriptor's signals (`F_GETOWN_EX`).
 pub(crate) fn owner(fd: BorrowedFd<'_>) -> Result<(i32, i32), Errno> {
     let mut owner = [0_i32; 2];
@@ -131,6 +167,9 @@ pub(crate) enum Open {
     /// A file, for reading. Those below `/proc/sys/net` show the namespace of who opens them.
     File(&'static CStr),
 }
+
+/// `KCMP_EPOLL_TFD` of `linux/kcmp.h`, since Linux 4.13.
+const KCMP_EPOLL_TFD: libc::c_int = 7;
 
 /// Length of the child's report: a step byte, then the errno in native order.
 pub(crate) const CHILD_MESSAGE: usize = 5;

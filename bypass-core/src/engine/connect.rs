@@ -196,7 +196,11 @@ impl<K: Kernel> Engine<K> {
         if k.finish(&twin, &call.sock, &call.id).is_err() {
             return self.stay(k, note, call, Reason::Option, now);
         }
-        match k.install(&note, call.target.tid, call.target.fd, &twin) {
+        let Target { tid, fd } = call.target;
+        if !k.transplant(tid, fd, &call.sock, &twin) {
+            return self.stay(k, note, call, Reason::Epoll, now);
+        }
+        match k.install(&note, tid, fd, &twin) {
             Installed::Done => {}
             Installed::Gone => return Some((Outcome::Gone, Reason::Allowed)),
             Installed::Refused => return self.stay(k, note, call, Reason::Install, now),
@@ -206,6 +210,9 @@ impl<K: Kernel> Engine<K> {
             let wait = Wait { success, timed_out: Errno::INPROGRESS, whose: Whose::Host };
             return self.park(k, note, ConnectCall { sock: twin, ..call }, wait, now);
         }
+        // The old socket's last holder may be us: its epoll registration must be gone before
+        // the program looks.
+        drop(call);
         if k.answer(note, answer) { Some(success) } else { Some((Outcome::Gone, Reason::Allowed)) }
     }
 
@@ -302,6 +309,9 @@ impl<K: Kernel> Engine<K> {
             .twin(target.tid, sock, id, Place::Container)
             .and_then(|twin| k.finish(&twin, sock, id).map(|()| twin))
             .map_err(|_unmade| Installed::Refused)?;
+        if !k.transplant(target.tid, target.fd, sock, &twin) {
+            return Err(Installed::Refused);
+        }
         match k.install(note, target.tid, target.fd, &twin) {
             Installed::Done => Ok(twin),
             other => Err(other),

@@ -51,6 +51,7 @@ pub(super) enum Fault {
     TwinPin,
     TwinMake,
     Finish,
+    Transplant,
     InstallGone,
     InstallRefused,
     AnswerGone,
@@ -347,6 +348,12 @@ impl Kernel for Fake {
     fn dissolve(&mut self, sock: &usize) -> Result<(), Errno> {
         self.socks[*sock].state = TcpState::Close;
         Ok(())
+    }
+
+    fn note_epoll(&mut self) {}
+
+    fn transplant(&mut self, _tid: i32, _fd: i32, _old: &usize, _new: &usize) -> bool {
+        !self.hit(Fault::Transplant)
     }
 
     fn install(&mut self, _note: &FakeNote, _tid: i32, fd: i32, sock: &usize) -> Installed {

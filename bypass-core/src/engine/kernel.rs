@@ -147,6 +147,11 @@ pub(crate) trait Kernel {
     /// Dissolves a connection as `connect(AF_UNSPEC)` does.
     fn dissolve(&mut self, sock: &Self::Sock) -> Result<(), Errno>;
 
+    /// Somebody in the container makes an epoll.
+    fn note_epoll(&mut self);
+    /// Has every epoll of the target that watches `old` under `fd` watch `new` under it as
+    /// well. The registration of `old` ends with its file. False if that failed.
+    fn transplant(&mut self, tid: i32, fd: i32, old: &Self::Sock, new: &Self::Sock) -> bool;
     /// Puts the socket at `fd` of the target, in place of what is there.
     fn install(&mut self, note: &Self::Note, tid: i32, fd: i32, sock: &Self::Sock) -> Installed;
     /// False if nobody waited any more.

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! take the socket ─ copy the address ─ still alive? ─ identity ─ policy
-//!   ├ bypass ─ twin in the host namespace, pinned ─ connect
+//!   ├ bypass ─ twin in the host namespace, pinned ─ connect ─ epolls watch the twin too
 //!   │    ├ done         ─ install ─ answer 0
 //!   │    ├ failed       ─ answer the errno (the container socket stays)
 //!   │    └ in progress  ─ install ─ answer EINPROGRESS, or wait and then answer
@@ -94,6 +94,11 @@ impl<K: Kernel> Engine<K> {
             }
             Call::Bind { fd, at, len } => self.bind(k, note, Target { tid, fd }, at, len),
             Call::Listen { fd, backlog } => self.listen(k, note, Target { tid, fd }, backlog),
+            Call::EpollCreate => {
+                k.note_epoll();
+                self.stats.count_continued();
+                k.answer(note, Answer::Continue);
+            }
             Call::Multiplexed { .. } | Call::Other => {
                 self.stats.count_continued();
                 k.answer(note, Answer::Continue);

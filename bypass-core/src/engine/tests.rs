@@ -358,6 +358,7 @@ fn every_fault_leaves_the_socket_in_the_container_or_ends_the_call() {
         Fault::TwinPin,
         Fault::TwinMake,
         Fault::Finish,
+        Fault::Transplant,
         Fault::InstallGone,
         Fault::InstallRefused,
     ];
@@ -395,6 +396,7 @@ fn any_call() -> impl Strategy<Value = (i32, u8, u8, Option<Fault>)> {
             Fault::TwinPin,
             Fault::TwinMake,
             Fault::Finish,
+            Fault::Transplant,
             Fault::InstallGone,
             Fault::InstallRefused,
             Fault::AnswerGone,

@@ -54,6 +54,8 @@ fn addresses(world: &World) -> Result {
 const POLLED: &[&str] = &[
     "nonblocking epoll-add connect=ECHO epoll-wait wait peer",
     "epoll-add connect=ECHO epoll-wait send=hello recv",
+    "nonblocking epoll-add connect=CLOSED epoll-wait wait",
+    "nonblocking epoll-add connect=ECHO epoll-wait unspec connect=ECHO epoll-wait wait peer",
 ];
 
 /// Steps for one socket; `ECHO`, `RESET`, `CLOSED`, `SILENT`, `NOROUTE` stand for addresses.
@@ -84,12 +86,12 @@ fn as_natively(world: &World) -> Result {
     every_outcome(world, OUTCOMES, &[])
 }
 
-fn unpinned(world: &World) -> Result {
-    every_outcome(world, OUTCOMES, &["--pin", "off"])
-}
-
 fn polled(world: &World) -> Result {
     every_outcome(world, POLLED, &[])
+}
+
+fn unpinned(world: &World) -> Result {
+    every_outcome(world, OUTCOMES, &["--pin", "off"])
 }
 
 fn every_outcome(world: &World, templates: &[&str], options: &[&str]) -> Result {

@@ -44,7 +44,7 @@ fn connects(world: &World) -> Result {
     work(&mut inside, 30)?;
     let pids = running("bypass-cli", "run")?;
     let before = Census::of_all(&pids)?.with_cache(CACHED_TARGETS);
-    work(&mut inside, 30)?;
+    work(&mut inside, 1_000)?;
     let after = before.settles(&pids, Duration::from_secs(10))?;
     ensure!(after.rss_kib <= before.rss_kib + 1024, "memory grew: {before:?}, then {after:?}");
     ensure_eq!(running("bypass-cli", "run")?, pids, "processes");

@@ -1,0 +1,316 @@
+//! Epoll registrations of a socket, and their transfer to another one.
+//!
+//! A program may register a socket with an epoll before it connects it. The kernel keys a
+//! registration on the pair of open file and descriptor number, so a socket that takes over the
+//! number does not take over the registration: [`Surgeon`] makes one for it.
+//!
+//! ```text
+//! numbers_in    which descriptors of a process are epolls      (expensive: once, then now and then)
+//! watches       whether one of them watches this socket        (cheap: no file is read)
+//! registration  with which events and data                     (only where the answer was yes)
+//! Surgeon       the same for another socket under the same number
+//! ```
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::event::epoll as ep;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+use crate::sys;
+
+/// A process is not believed to have more epolls than this; further ones are not found.
+pub const MAX_EPOLLS: usize = 64;
+
+/// Several sockets that had one number in turn may all be registered under it.
+const MAX_PER_NUMBER: u32 = 16;
+
+/// What an epoll knows of a descriptor ([epoll_ctl(2)]).
+///
+/// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Events and flags. Of a one-shot registration that has fired only the flags are left.
+    pub events: u32,
+    /// The program's own data.
+    pub data: u64,
+}
+
+/// Registrations could not be looked at or transferred.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EpollError {
+    /// The descriptors of the process could not be listed.
+    #[error("reading the descriptor directory failed")]
+    ReadFdDirectory {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel could not compare, such as where it was built without `CONFIG_KCMP`.
+    #[error("kcmp failed")]
+    KcmpCall {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The epoll's fdinfo could not be read.
+    #[error("reading the epoll's fdinfo failed")]
+    ReadFdinfo {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread with a descriptor table of its own could not be started.
+    #[error("starting the thread failed")]
+    ThreadCall {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread could not get the descriptors, or a free number for the socket.
+    #[error("placing the socket at its number failed")]
+    Place {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The socket could not be registered.
+    #[error("epoll_ctl failed")]
+    EpollCtlCall {
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The thread has ended.
+    #[error("the thread has ended")]
+    Ended,
+}
+
+/// The numbers of a thread's descriptors that are epolls.
+///
+/// Reads one link for each descriptor that is open: about 1 µs each.
+///
+/// # Errors
+/// [`EpollError::ReadFdDirectory`] if the thread has gone or may not be looked at.
+///
+/// # Races
+/// The thread may open and close epolls meanwhile.
+pub fn numbers_in(tid: i32) -> Result<Vec<i32>, EpollError> {
+    let directory = format!("/proc/{tid}/fd");
+    let entries =
+        fs::read_dir(directory).map_err(|source| EpollError::ReadFdDirectory { source })?;
+    let is_epoll = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path())
+            .is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
+    };
+    Ok(entries
+        .map_while(Result::ok)
+        .filter(is_epoll)
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .take(MAX_EPOLLS)
+        .collect())
+}
+
+/// Whether `epoll` watches this socket under this number. Both descriptors are our own; the number
+/// is that of whoever registered it.
+///
+/// # Errors
+/// [`EpollError::KcmpCall`]; EINVAL or EBADF if `epoll` is none.
+#[doc(alias = "KCMP_EPOLL_TFD")]
+pub fn watches(
+    epoll: impl AsFd,
+    socket: impl AsFd,
+    number: u32,
+) -> Result<bool, EpollError> {
+    for offset in 0..MAX_PER_NUMBER {
+        match sys::kcmp_epoll(epoll.as_fd(), socket.as_fd(), number, offset) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(Errno::NOENT) => return Ok(false),
+            Err(source) => return Err(EpollError::KcmpCall { source }),
+        }
+    }
+    Ok(false)
+}
+
+/// The registration that `epoll`, a descriptor of ours, has for this socket under this number.
+///
+/// Reads the epoll's fdinfo, a line for everything it watches ([proc_pid_fdinfo(5)]).
+///
+/// # Errors
+/// [`EpollError::ReadFdinfo`].
+///
+/// [proc_pid_fdinfo(5)]: https://man7.org/linux/man-pages/man5/proc_pid_fdinfo.5.html
+pub fn registration(
+    epoll: impl AsFd,
+    socket: impl AsFd,
+    number: u32,
+) -> Result<Option<Registration>, EpollError> {
+    let failed = |source| EpollError::ReadFdinfo { source };
+    let inode = rustix::fs::fstat(&socket).map_err(|errno| failed(errno.into()))?.st_ino;
+    let path = format!("/proc/thread-self/fdinfo/{}", epoll.as_fd().as_raw_fd());
+    let text = fs::read_to_string(path).map_err(failed)?;
+    Ok(text.lines().filter_map(Line::parse).find(|line| line.is(number, inode)).map(|line| {
+        Registration { events: line.events, data: line.data }
+    }))
+}
+
+/// A line such as `tfd: 5 events: 19 data: 5 pos:0 ino:2f sdev:8`: the first number and `pos` in
+/// decimal, the others in hexadecimal.
+struct Line {
+    number: u32,
+    events: u32,
+    data: u64,
+    inode: Option<u64>,
+}
+
+impl Line {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split([' ', ':']).filter(|word| !word.is_empty());
+        let mut field = |name: &str| (words.next()? == name).then(|| words.next()).flatten();
+        let number = field("tfd")?.parse().ok()?;
+        let events = u32::from_str_radix(field("events")?, 16).ok()?;
+        let data = u64::from_str_radix(field("data")?, 16).ok()?;
+        // Not there before Linux 5.0.
+        let _position = field("pos");
+        let inode = field("ino").and_then(|inode| u64::from_str_radix(inode, 16).ok());
+        Some(Self { number, events, data, inode })
+    }
+
+    fn is(&self, number: u32, inode: u64) -> bool {
+        self.number == number && self.inode.is_none_or(|found| found == inode)
+    }
+}
+
+/// Registers sockets under numbers that they have in other processes.
+///
+/// `epoll_ctl` takes the number from the caller's own descriptor table, so this is a thread with a
+/// table of its own, in which every number is free. It holds no descriptor between two calls.
+#[derive(Clone, Debug)]
+pub struct Surgeon {
+    orders: mpsc::Sender<Order>,
+}
+
+struct Order {
+    epoll: i32,
+    socket: i32,
+    number: u32,
+    registration: Registration,
+    reply: mpsc::SyncSender<Result<(), EpollError>>,
+}
+
+impl Surgeon {
+    /// Starts the thread. It ends with the last clone.
+    ///
+    /// # Errors
+    /// [`EpollError::ThreadCall`] or [`EpollError::Place`].
+    pub fn start() -> Result<Self, EpollError> {
+        let (orders, inbox) = mpsc::channel();
+        let (ready, started) = mpsc::sync_channel(1);
+        thread::Builder::new()
+            .name("epoll".into())
+            .stack_size(64 * 1024)
+            .spawn(move || match Table::new() {
+                Ok(mut table) => {
+                    ready.send(Ok(())).ok();
+                    for Order { epoll, socket, number, registration, reply } in inbox {
+                        reply.send(table.register(epoll, socket, number, registration)).ok();
+                    }
+                }
+                Err(source) => {
+                    ready.send(Err(EpollError::Place { source })).ok();
+                }
+            })
+            .map_err(|source| EpollError::ThreadCall { source })?;
+        started.recv().unwrap_or(Err(EpollError::Ended))?;
+        Ok(Self { orders })
+    }
+
+    /// Registers `socket` with `epoll` as if it had this number. Both are descriptors of ours,
+    /// which stay where they are.
+    ///
+    /// # Errors
+    /// [`EpollError`] with the step that failed; EEXIST if it is registered already.
+    pub fn register(
+        &self,
+        epoll: impl AsFd,
+        socket: impl AsFd,
+        number: u32,
+        registration: Registration,
+    ) -> Result<(), EpollError> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let (epoll, socket) = (epoll.as_fd().as_raw_fd(), socket.as_fd().as_raw_fd());
+        self.orders
+            .send(Order { epoll, socket, number, registration, reply })
+            .map_err(|_ended| EpollError::Ended)?;
+        // Our borrows hold until the answer, and with them the numbers in the order.
+        answer.recv().unwrap_or(Err(EpollError::Ended))
+    }
+}
+
+/// The calling thread's own descriptor table, empty but for one handle.
+struct Table {
+    /// Our process as the other threads have it.
+    process: OwnedFd,
+}
+
+impl Table {
+    fn new() -> Result<Self, Errno> {
+        let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+        sys::leave_shared_descriptors(&process)?;
+        Ok(Self { process })
+    }
+
+    fn register(
+        &mut self,
+        epoll: i32,
+        socket: i32,
+        number: u32,
+        registration: Registration,
+    ) -> Result<(), EpollError> {
+        let failed = |source| EpollError::Place { source };
+        let number = i32::try_from(number).map_err(|_too_large| failed(Errno::BADF))?;
+        let get = |fd| pidfd_getfd(&self.process, fd, PidfdGetfdFlags::empty());
+        let mut epoll = get(epoll).map_err(failed)?;
+        let mut socket = get(socket).map_err(failed)?;
+        for held in [&mut self.process, &mut epoll, &mut socket] {
+            if held.as_raw_fd() == number {
+                *held = fcntl_dupfd_cloexec(&*held, number.saturating_add(1)).map_err(failed)?;
+            }
+        }
+        // The lowest free number from `number` on: that one.
+        let placed = fcntl_dupfd_cloexec(&socket, number).map_err(failed)?;
+        if placed.as_raw_fd() != number {
+            return Err(failed(Errno::BUSY));
+        }
+        let events = ep::EventFlags::from_bits_retain(registration.events);
+        ep::add(&epoll, &placed, ep::EventData::new_u64(registration.data), events)
+            .map_err(|source| EpollError::EpollCtlCall { source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_with_and_without_the_inode() {
+        let line = Line::parse("tfd:        5 events: 8000201d data: ffffffff00000005  pos:0 ino:2f1 sdev:8").unwrap();
+        assert_eq!((line.number, line.events, line.data), (5, 0x8000_201d, 0xffff_ffff_0000_0005));
+        assert!(line.is(5, 0x2f1) && !line.is(5, 0x2f2) && !line.is(6, 0x2f1));
+        let line = Line::parse("tfd: 5 events: 19 data: 5").unwrap();
+        assert!(line.is(5, 77));
+    }
+
+    #[test]
+    fn other_lines_are_not() {
+        for line in ["", "pos:\t0", "flags:\t02", "tfd: x events: 1 data: 1", "tfd: 5 events: 1"] {
+            assert!(Line::parse(line).is_none(), "{line}");
+        }
+    }
+}
