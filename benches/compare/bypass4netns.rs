@@ -58,7 +58,7 @@ impl Bypass4netns {
         // Programs of the world lie in directories that a container does not show by itself.
         let program = Path::new(words.first().context("no program")?);
         let directory = program.parent().filter(|path| path.is_absolute());
-        let shown = directory.unwrap_or(Path::new("/usr"));
+        let shown = directory.unwrap_or_else(|| Path::new("/usr"));
         let bundle = bundle::write(world, &name, &profile(&self.socket), shown, words)?;
         let mut command = world.as_user(self.runtime);
         command.arg("--root").arg(world.runtime_dir().join(self.runtime));

@@ -9,7 +9,8 @@
 //! throughput measurement (1).
 //!
 //! It prints a table and, for each target of the project, whether it was met. A target that
-//! was missed is a result, not a failure: the exit status says whether all was measured.
+//! was missed is a result, not a failure, and so is a program of others that fails: the exit
+//! status says whether the host and we ourselves could be measured.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::print_stderr, reason = "it says what it is doing meanwhile")]
@@ -21,6 +22,7 @@ mod table;
 mod targets;
 mod ways;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -33,10 +35,11 @@ use bypass_benches::untrapped;
 use test_support::failure::{Context, Result};
 use test_support::process;
 use test_support::requirement::Requirement;
-use test_support::{World, ensure, stage};
+use test_support::{Failure, World, ensure, stage};
 
 use measure::{Measure, Setting};
 use table::Table;
+use ways::Way;
 
 fn main() -> Result<ExitCode> {
     let has = |flag: &str| env::args().any(|argument| argument == flag);
@@ -83,20 +86,7 @@ fn compare() -> Result<ExitCode> {
     let world = World::new()?;
     let setting = Setting::new(&world, seconds)?;
     let ways = ways::all(&setting)?;
-    let mut table = Table::default();
-    for round in 0..rounds {
-        eprintln!("comparison: round {} of {rounds}", round + 1);
-        for measure in Measure::ROUND {
-            for turn in 0..ways.len() {
-                let at = (turn + round) % ways.len();
-                let Some(way) = ways.get(at).filter(|way| measure.concerns(way)) else { continue };
-                let taken = measure.take(&setting, way);
-                for (figure, value) in taken.context(format!("{measure}, {}", way.name()))? {
-                    table.push(figure, at, value);
-                }
-            }
-        }
-    }
+    let Outcome { table, retired } = take_turns(&setting, &ways, rounds)?;
     println!("\n## Comparison\n");
     println!(
         "Linux {}, {} CPUs; {rounds} interleaved rounds in {} s, {seconds} s per throughput.",
@@ -104,12 +94,49 @@ fn compare() -> Result<ExitCode> {
         available_parallelism()?,
         started.elapsed().as_secs(),
     );
-    println!("Each cell: median (least–most) of the rounds; median of the ratios to the host.\n");
+    println!("Each cell: median (least–most) of the turns; median of the ratios to the host.\n");
     println!("{}", table.in_markdown(&ways));
+    for (way, reason) in retired {
+        let name = ways.get(way).map(Way::name).unwrap_or_default();
+        println!("- {name} failed, and took no further turns: {reason}");
+    }
     for verdict in targets::verdicts(&table, &ways) {
         println!("{verdict}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What came of all rounds.
+#[derive(Default)]
+struct Outcome {
+    table: Table,
+    /// Programs of others that failed, by position, and how. What they did until then is in
+    /// the table.
+    retired: BTreeMap<usize, Failure>,
+}
+
+fn take_turns(setting: &Setting<'_>, ways: &[Way], rounds: usize) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for round in 0..rounds {
+        eprintln!("comparison: round {} of {rounds}", round + 1);
+        for measure in Measure::ROUND {
+            for turn in 0..ways.len() {
+                let at = (turn + round) % ways.len();
+                let takes_turns =
+                    |way: &&Way| measure.concerns(way) && !outcome.retired.contains_key(&at);
+                let Some(way) = ways.get(at).filter(takes_turns) else { continue };
+                let taken = measure.take(setting, way);
+                match taken.context(format!("{measure}, {}", way.name())) {
+                    Ok(taken) => {
+                        taken.into_iter().for_each(|(row, is)| outcome.table.push(row, at, is));
+                    }
+                    Err(error) if way.is_foreign() => drop(outcome.retired.insert(at, error)),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    Ok(outcome)
 }
 
 fn number(name: &str, default: usize) -> Result<usize> {

@@ -145,7 +145,7 @@ fn json_of(command: &mut Command, limit: Duration) -> Result<Value> {
 pub(crate) const UNTRAPPED: &str = "--untrapped";
 
 /// Connects for one median.
-const CYCLES: u64 = 1_000;
+const CYCLES: u64 = 500;
 
 /// iperf3's own.
 const PORT: &str = "5201";

@@ -36,6 +36,11 @@ impl Way {
         self.name() == BYPASS
     }
 
+    /// Whether it is a program of others, which may fail without our being at fault.
+    pub(crate) fn is_foreign(&self) -> bool {
+        !self.is_host() && !self.is_ours()
+    }
+
     /// Whether programs run under a seccomp filter.
     pub(crate) fn has_filter(&self) -> bool {
         self.is_ours() || matches!(self, Self::Bypass4netns(_))

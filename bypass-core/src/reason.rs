@@ -50,6 +50,8 @@ reasons! {
     SourcePort = "source_port",
     /// The socket has a property that cannot be copied.
     Option = "option",
+    /// `bind` and `listen` act in the container.
+    Local = "local",
     /// The host has no route to the destination.
     NoRoute = "no_route",
     /// The host socket could not be bound to its device.

@@ -50,7 +50,7 @@ impl<K: Kernel> Engine<K> {
         };
         // We may bind to any port of a namespace that is ours; the target may not.
         if privileged_port(&addr).is_some_and(|port| !k.may_bind_privileged(target.tid, port)) {
-            self.stats.count(Outcome::Left, Reason::Address);
+            self.stats.count(Outcome::Left, Reason::Local);
             k.answer(note, Answer::Fail(Errno::ACCESS));
             return;
         }
@@ -59,7 +59,7 @@ impl<K: Kernel> Engine<K> {
             Err(refused) => return self.refuse_local(k, note, refused),
         };
         let bound = k.bind(&sock, &addr);
-        self.stats.count(Outcome::Left, Reason::Ignored);
+        self.stats.count(Outcome::Left, Reason::Local);
         k.answer(note, bound.map_or_else(Answer::Fail, |()| Answer::Success));
     }
 
@@ -82,7 +82,7 @@ impl<K: Kernel> Engine<K> {
             Err(refused) => return self.refuse_local(k, note, refused),
         };
         let listening = k.listen(&sock, backlog);
-        self.stats.count(Outcome::Left, Reason::Ignored);
+        self.stats.count(Outcome::Left, Reason::Local);
         k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
     }
 
