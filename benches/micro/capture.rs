@@ -13,8 +13,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.bench_function("identity", |bencher| bencher.iter(|| Identity::of(black_box(&socket))));
     for (name, part) in [
         ("whole", Part::Whole),
-        ("before-connect", Part::BeforeConnect),
-        ("after-connect", Part::AfterConnect),
+        ("before-handshake", Part::BeforeConnect),
+        ("after-handshake", Part::AfterConnect),
     ] {
         let capture = || SocketState::capture_part(black_box(&socket), &identity, part);
         let unchanged = matches!(capture(), Ok(Captured::State(state)) if state.is_empty());

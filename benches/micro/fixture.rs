@@ -4,7 +4,6 @@
 //! iterations and answers with the time that they took, in nanoseconds.
 
 use std::env;
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -137,11 +136,11 @@ pub(crate) fn run(role: Role) -> Result {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     match role {
-        Role::Probe => enter_container(),
+        Role::Probe => sandbox::enter_as_root(),
         Role::Remote => remote(&mut socket),
         Role::OnHost(to) => obey(&mut socket, || cycle(to)),
         Role::InContainer(to) => {
-            enter_container()?;
+            sandbox::enter_as_root()?;
             let calls = [libc::SYS_connect, libc::SYS_bind, libc::SYS_listen];
             hand_over(&socket, trap(&calls)?)?;
             obey(&mut socket, || cycle(to))
@@ -154,13 +153,6 @@ pub(crate) fn run(role: Role) -> Result {
             })
         }
     }
-}
-
-/// Namespaces of one's own, as a rootless container has them.
-fn enter_container() -> Result {
-    let id = nix::unistd::geteuid();
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).context("user namespace")?;
-    fs::write("/proc/self/uid_map", format!("0 {id} 1")).context("uid_map")
 }
 
 fn trap(calls: &[libc::c_long]) -> Result<Listener> {

@@ -55,15 +55,22 @@ pub(crate) fn set_up_device(address: Ipv4Addr) -> Result {
 /// Root goes without a user namespace, in which it would lose the right to write results
 /// into the directories of others.
 fn enter_network() -> Result {
-    let id = nix::unistd::geteuid();
     match unshare(CloneFlags::CLONE_NEWNET) {
-        Ok(()) => return Ok(()),
-        Err(Errno::EPERM) => {}
-        Err(error) => return Err(error).context("network namespace"),
+        Ok(()) => Ok(()),
+        Err(Errno::EPERM) => enter_as_root(),
+        Err(error) => Err(error).context("network namespace"),
     }
+}
+
+/// Enters a user and a network namespace of one's own. As root, so that a program that is
+/// started there keeps its capabilities; and with a group, since without one there are no
+/// user namespaces to be had within.
+pub(crate) fn enter_as_root() -> Result {
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).context("user namespace")?;
-    // As its root, so that `ip` keeps the capabilities that it needs.
-    fs::write("/proc/self/uid_map", format!("0 {id} 1")).context("uid_map")
+    fs::write("/proc/self/setgroups", "deny").context("setgroups")?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1")).context("uid_map")?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1")).context("gid_map")
 }
 
 fn ip(arguments: &str) -> Result {

@@ -18,8 +18,7 @@ impl Samples {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-        let upper = at(sorted.len() / 2);
-        if sorted.len() % 2 == 1 { upper } else { f64::midpoint(at(sorted.len() / 2 - 1), upper) }
+        f64::midpoint(at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2))
     }
 
     /// The smallest and the largest figure; infinite without any.

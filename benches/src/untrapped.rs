@@ -20,7 +20,7 @@ pub const CALLS: [&str; 3] =
 /// # Errors
 /// When a call fails, such as by a limit on open files below 256.
 pub fn measure() -> io::Result<[f64; 3]> {
-    let mut figures = [const { Vec::new() }; 3].map(Samples::from_iter);
+    let mut figures = <[Samples; 3]>::default();
     let [close, fcntl, exchange] = &mut figures;
     let file = File::open(env::current_exe()?)?;
     let (here, there) = rustix::net::socketpair(

@@ -31,6 +31,9 @@ const NOWHERE: [u8; 28] = [0xff; 28];
 const EVENTS: usize = 64;
 
 /// The world as the kernel shows it to one container's thread.
+///
+/// What goes wrong here is counted with a reason and logged at debug only: the container can
+/// make most of it happen as often as it likes.
 pub(crate) struct Live {
     host: Arc<Host>,
     targets: Targets,
@@ -153,7 +156,7 @@ impl Kernel for Live {
                     // Our own table is full: nothing is known of the socket, so nothing
                     // may be done with it.
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "could not take a descriptor");
+                    tracing::debug!(error, "could not take a descriptor");
                     return Err(Lost::Errno(Errno::NOBUFS));
                 }
             }
@@ -207,7 +210,7 @@ impl Kernel for Live {
     fn egress(&mut self, ip: IpAddr, scope_id: u32) -> Egress {
         self.host.router.egress(ip, scope_id).unwrap_or_else(|error| {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "could not look up a route");
+            tracing::debug!(error, "could not look up a route");
             Egress::Unroutable(Errno::NETUNREACH)
         })
     }
@@ -291,7 +294,7 @@ impl Kernel for Live {
                 Ok(false) => self.targets.forget_epolls(tid),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "could not transfer epoll registrations");
+                    tracing::debug!(error, "could not transfer epoll registrations");
                     return false;
                 }
             }

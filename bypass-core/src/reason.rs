@@ -34,6 +34,9 @@ reasons! {
     HostLoopback = "host_loopback",
     /// The destination is a multicast or broadcast address.
     Multicast = "multicast",
+    /// The destination is an IPv6 link-local address: which link is meant, only the container
+    /// knows (`sin6_scope_id` is a device number of its namespace).
+    LinkLocal = "link_local",
     /// A rule of the user denies the destination.
     DenyRule = "deny_rule",
     /// The socket's protocol is not one that is bypassed.

@@ -12,6 +12,12 @@ use crate::engine::Facts;
 use crate::policy::Policy;
 use crate::stats::Snapshot;
 
+/// Calls of one container that may wait at a time, where descriptors are plenty.
+const MAX_WAITING: usize = 4096;
+/// A call that waits holds two descriptors of ours. However many wait, one container gets no
+/// more than this part of what we may have, so that the others still get theirs.
+const PART_OF_DESCRIPTORS: u64 = 16;
+
 /// Facts about the host, asked of the kernel once.
 pub(crate) struct Host {
     pub(crate) router: Router,
@@ -160,7 +166,20 @@ impl Supervisor {
     /// then, and the calls it traps fail with ENOSYS.
     pub fn attach(&self, listener: Listener, settings: Settings) -> Result<Container, AttachError> {
         let Settings { name, policy, pin, netns, on_end } = settings;
-        let facts = Facts { policy, pin, host_netns: self.host.netns, container_netns: netns };
+        let facts = Facts {
+            policy,
+            pin,
+            host_netns: self.host.netns,
+            container_netns: netns,
+            max_waiting: max_waiting(),
+        };
         Container::start(name, listener, Arc::clone(&self.host), facts, on_end)
     }
+}
+
+fn max_waiting() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit
+        .map(|limit| usize::try_from(limit / PART_OF_DESCRIPTORS).unwrap_or(MAX_WAITING))
+        .map_or(MAX_WAITING, |part| part.clamp(8, MAX_WAITING))
 }

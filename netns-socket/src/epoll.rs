@@ -105,8 +105,7 @@ pub fn numbers_in(tid: i32) -> Result<Vec<i32>, EpollError> {
     let entries =
         fs::read_dir(directory).map_err(|source| EpollError::ReadFdDirectory { source })?;
     let is_epoll = |entry: &fs::DirEntry| {
-        fs::read_link(entry.path())
-            .is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
+        fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
     };
     Ok(entries
         .map_while(Result::ok)
@@ -122,11 +121,7 @@ pub fn numbers_in(tid: i32) -> Result<Vec<i32>, EpollError> {
 /// # Errors
 /// [`EpollError::KcmpCall`]; EINVAL or EBADF if `epoll` is none.
 #[doc(alias = "KCMP_EPOLL_TFD")]
-pub fn watches(
-    epoll: impl AsFd,
-    socket: impl AsFd,
-    number: u32,
-) -> Result<bool, EpollError> {
+pub fn watches(epoll: impl AsFd, socket: impl AsFd, number: u32) -> Result<bool, EpollError> {
     for offset in 0..MAX_PER_NUMBER {
         match sys::kcmp_epoll(epoll.as_fd(), socket.as_fd(), number, offset) {
             Ok(true) => return Ok(true),
@@ -155,9 +150,11 @@ pub fn registration(
     let inode = rustix::fs::fstat(&socket).map_err(|errno| failed(errno.into()))?.st_ino;
     let path = format!("/proc/thread-self/fdinfo/{}", epoll.as_fd().as_raw_fd());
     let text = fs::read_to_string(path).map_err(failed)?;
-    Ok(text.lines().filter_map(Line::parse).find(|line| line.is(number, inode)).map(|line| {
-        Registration { events: line.events, data: line.data }
-    }))
+    Ok(text
+        .lines()
+        .filter_map(Line::parse)
+        .find(|line| line.is(number, inode))
+        .map(|line| Registration { events: line.events, data: line.data }))
 }
 
 /// A line such as `tfd: 5 events: 19 data: 5 pos:0 ino:2f sdev:8`: the first number and `pos` in
@@ -300,7 +297,10 @@ mod tests {
 
     #[test]
     fn lines_are_read_with_and_without_the_inode() {
-        let line = Line::parse("tfd:        5 events: 8000201d data: ffffffff00000005  pos:0 ino:2f1 sdev:8").unwrap();
+        let line = Line::parse(
+            "tfd:        5 events: 8000201d data: ffffffff00000005  pos:0 ino:2f1 sdev:8",
+        )
+        .unwrap();
         assert_eq!((line.number, line.events, line.data), (5, 0x8000_201d, 0xffff_ffff_0000_0005));
         assert!(line.is(5, 0x2f1) && !line.is(5, 0x2f2) && !line.is(6, 0x2f1));
         let line = Line::parse("tfd: 5 events: 19 data: 5").unwrap();

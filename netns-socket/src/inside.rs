@@ -64,8 +64,8 @@ pub fn socket_inside(
 pub fn unprivileged_port_start(target: &PidFd) -> Result<u16, InsideError> {
     let file = open_inside(target, Open::File(c"/proc/sys/net/ipv4/ip_unprivileged_port_start"))?;
     let mut text = [0; 8];
-    let len = rustix::io::read(&file, &mut text)
-        .map_err(|source| InsideError::OpenCall { source })?;
+    let len =
+        rustix::io::read(&file, &mut text).map_err(|source| InsideError::OpenCall { source })?;
     text.get(..len)
         .and_then(|text| std::str::from_utf8(text).ok())
         .and_then(|text| text.trim().parse().ok())

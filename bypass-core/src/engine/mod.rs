@@ -59,6 +59,8 @@ pub(crate) struct Facts {
     pub(crate) host_netns: u64,
     /// The cookie of the container's network namespace, where it is known.
     pub(crate) container_netns: Option<u64>,
+    /// How many calls may wait at a time.
+    pub(crate) max_waiting: usize,
 }
 
 /// The state of one container.
@@ -70,7 +72,8 @@ pub(crate) struct Engine<K: Kernel> {
 
 impl<K: Kernel> Engine<K> {
     pub(crate) fn new(facts: Facts, stats: Arc<Stats>) -> Self {
-        Self { facts, stats, parked: Lot::default() }
+        let parked = Lot::new(facts.max_waiting);
+        Self { facts, stats, parked }
     }
 
     /// A notification came in.

@@ -14,9 +14,6 @@ use super::{Answer, Kernel, Probe, Step, Token, Whose};
 use crate::Reason;
 use crate::stats::Outcome;
 
-/// A container cannot make more of our descriptors than this by calls that wait.
-pub(super) const MAX_PARKED: usize = 4096;
-
 /// How often parked calls are checked for having been interrupted by a signal.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 
@@ -47,15 +44,15 @@ pub(super) struct Lot<K: Kernel> {
     by_tid: HashMap<i32, Token>,
     next: u32,
     next_check: Option<Instant>,
-}
-
-impl<K: Kernel> Default for Lot<K> {
-    fn default() -> Self {
-        Self { calls: HashMap::new(), by_tid: HashMap::new(), next: 0, next_check: None }
-    }
+    limit: usize,
 }
 
 impl<K: Kernel> Lot<K> {
+    /// With room for `limit` calls: each holds descriptors of ours.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { calls: HashMap::new(), by_tid: HashMap::new(), next: 0, next_check: None, limit }
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.calls.len()
@@ -63,7 +60,7 @@ impl<K: Kernel> Lot<K> {
 
     /// Gives the notification back if there is no room for it.
     pub(super) fn park(&mut self, k: &mut K, call: Parked<K>, now: Instant) -> Result<(), K::Note> {
-        if self.calls.len() >= MAX_PARKED {
+        if self.calls.len() >= self.limit {
             return Err(call.note);
         }
         let token = self.free_token();

@@ -49,6 +49,7 @@ impl Scene {
             pin: true,
             host_netns: HOST,
             container_netns: Some(CONTAINER),
+            max_waiting: 2,
         };
         let mut k = Fake::default();
         for addr in [REMOTE, OTHER, IGNORED, LOOPBACK, DENIED] {
@@ -384,6 +385,34 @@ fn a_full_lot_fails_the_call_instead_of_growing() {
     scene.k.faults.insert(Fault::Watch);
     assert_eq!(scene.connect(REMOTE), Some(Answer::Fail(Errno::AGAIN)));
     assert_eq!(scene.counted("failed", "limit"), 1);
+
+    let mut scene = Scene::new();
+    scene.peer(REMOTE, Peer::Silent);
+    let remote = SockAddr::from(REMOTE.parse::<SocketAddr>().unwrap()).encode();
+    for (tid, answer) in [(1, None), (2, None), (3, Some(Answer::Fail(Errno::AGAIN)))] {
+        scene.k.open(FD, CONTAINER, Domain::Inet, TCP);
+        assert_eq!(scene.connect_raw(tid, remote), answer, "thread {tid}");
+    }
+    // A place becomes free with the end of a wait.
+    scene.engine.handle_exit(&mut scene.k, Token(0));
+    scene.k.open(FD, CONTAINER, Domain::Inet, TCP);
+    assert_eq!(scene.connect_raw(4, remote), None);
+}
+
+#[test]
+fn low_ports_are_seen_in_every_form_of_address() {
+    let mut scene = Scene::new();
+    scene.k.privileged = false;
+    let mut unspec = [0; 16];
+    unspec[2..4].copy_from_slice(&80_u16.to_be_bytes());
+    for addr in [
+        RawSockAddr::from_bytes(&unspec).unwrap(),
+        SockAddr::from("[::]:80".parse::<SocketAddr>().unwrap()).encode(),
+    ] {
+        scene.k.memory.insert(64, addr);
+        let bind = Call::Bind { fd: FD, at: ForeignAddr::new(64), len: 16 };
+        assert_eq!(scene.call(7, bind), Some(Answer::Fail(Errno::ACCESS)), "{addr:?}");
+    }
 }
 
 fn any_call() -> impl Strategy<Value = (i32, u8, u8, Option<Fault>)> {

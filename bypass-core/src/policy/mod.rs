@@ -72,6 +72,8 @@ impl Policy {
             Verdict::Leave(Reason::HostLoopback)
         } else if is_group(to.ip) {
             Verdict::Leave(Reason::Multicast)
+        } else if matches!(to.ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+            Verdict::Leave(Reason::LinkLocal)
         } else {
             Verdict::Bypass
         }
@@ -211,6 +213,13 @@ mod tests {
         for addr in ["224.0.0.1:1", "255.255.255.255:1", "[ff02::1]:1"] {
             assert_eq!(decide(&policy, addr), Verdict::Leave(Reason::Multicast), "{addr}");
         }
+    }
+
+    #[test]
+    fn a_scope_of_the_container_means_nothing_to_the_host() {
+        let policy = Policy::builder().build();
+        assert_eq!(decide(&policy, "[fe80::1%2]:80"), Verdict::Leave(Reason::LinkLocal));
+        assert_eq!(decide(&policy, "169.254.1.1:80"), Verdict::Bypass);
     }
 
     fn any_addr() -> impl Strategy<Value = SocketAddr> {

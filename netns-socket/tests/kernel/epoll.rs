@@ -77,7 +77,8 @@ fn told_apart() {
 fn transferred() {
     use epoll::EventFlags as E;
     let surgeon = Surgeon::start().unwrap();
-    for events in [E::IN, E::IN | E::ET, E::IN | E::ONESHOT, E::IN | E::RDHUP, E::IN | E::EXCLUSIVE] {
+    for events in [E::IN, E::IN | E::ET, E::IN | E::ONESHOT, E::IN | E::RDHUP, E::IN | E::EXCLUSIVE]
+    {
         let (mut old, _old_peer) = pair();
         let (new, peer) = pair();
         let epoll = epoll_of(&old, events);
