@@ -39,8 +39,8 @@ e2e: setup-test ## The real program between real namespaces, peers and runtimes
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e $(CARGO) test --workspace --test e2e -- $(ARGS)
 
-bench: ## Micro-benchmarks
-	$(CARGO) bench --workspace
+bench: setup-demo ## Micro-benchmarks, and a comparison with other stacks and with the targets
+	$(CARGO) bench --package bypass-benches
 
 setup-build setup-demo setup-test: setup-%:
 	@scripts/setup $*

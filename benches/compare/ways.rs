@@ -5,12 +5,9 @@ use std::process::Command;
 use test_support::World;
 use test_support::failure::{Context, Result};
 
-#[path = "../../test-support/src/bin/demo/stacks.rs"]
-mod stacks;
-
-use self::stacks::{BYPASS, Stack};
 use crate::bypass4netns::{self, Bypass4netns};
 use crate::measure::Setting;
+use test_support::stacks::{self, BYPASS, Stack};
 
 /// One way to the network.
 pub(crate) enum Way {

@@ -30,6 +30,7 @@ pub mod harness;
 pub mod process;
 pub mod requirement;
 pub mod sockopt;
+pub mod stacks;
 pub mod stage;
 #[expect(unsafe_code, reason = "fork(2) and untyped socket options have no safe wrapper")]
 pub mod sys;

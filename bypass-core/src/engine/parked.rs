@@ -44,13 +44,22 @@ pub(super) struct Lot<K: Kernel> {
     by_tid: HashMap<i32, Token>,
     next: u32,
     next_check: Option<Instant>,
+    /// No deadline is before this one. It may be that of a call that has ended since.
+    soonest: Option<Instant>,
     limit: usize,
 }
 
 impl<K: Kernel> Lot<K> {
     /// With room for `limit` calls: each holds descriptors of ours.
     pub(super) fn new(limit: usize) -> Self {
-        Self { calls: HashMap::new(), by_tid: HashMap::new(), next: 0, next_check: None, limit }
+        Self {
+            calls: HashMap::new(),
+            by_tid: HashMap::new(),
+            next: 0,
+            next_check: None,
+            soonest: None,
+            limit,
+        }
     }
 
     #[cfg(test)]
@@ -68,6 +77,7 @@ impl<K: Kernel> Lot<K> {
             return Err(call.note);
         }
         self.next_check.get_or_insert(now + CHECK_EVERY);
+        self.soonest = self.soonest.into_iter().chain(call.deadline).min();
         self.by_tid.insert(call.tid, token);
         self.calls.insert(token, call);
         Ok(())
@@ -103,6 +113,7 @@ impl<K: Kernel> Lot<K> {
         }
         if self.calls.is_empty() {
             self.next_check = None;
+            self.soonest = None;
             // A burst of waiting calls should not be paid for until the container ends.
             self.calls.shrink_to(64);
             self.by_tid.shrink_to(64);
@@ -138,6 +149,10 @@ impl<K: Kernel> Lot<K> {
         now: Instant,
         mut count: impl FnMut(Outcome, Reason),
     ) {
+        // On every turn of the loop, so it must not cost what the number of waiting calls is.
+        if self.next_deadline().is_none_or(|at| now < at) {
+            return;
+        }
         let check = self.next_check.is_some_and(|at| at <= now);
         let mut over = Vec::new();
         for (token, call) in &self.calls {
@@ -153,13 +168,10 @@ impl<K: Kernel> Lot<K> {
         if check && !self.calls.is_empty() {
             self.next_check = Some(now + CHECK_EVERY);
         }
+        self.soonest = self.calls.values().filter_map(|call| call.deadline).min();
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let soonest = self.calls.values().filter_map(|call| call.deadline).min();
-        match (self.next_check, soonest) {
-            (Some(check), Some(deadline)) => Some(check.min(deadline)),
-            (check, deadline) => check.or(deadline),
-        }
+        self.next_check.into_iter().chain(self.soonest).min()
     }
 }

@@ -7,8 +7,6 @@
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
-mod stacks;
-
 use std::env;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -16,10 +14,9 @@ use std::time::Duration;
 use serde_json::Value;
 use test_support::failure::{Context, Result};
 use test_support::process::{self, PATIENCE};
+use test_support::stacks::{self, Stack};
 use test_support::world::{REMOTE_V4, Server};
 use test_support::{World, ensure, stage};
-
-use stacks::Stack;
 
 fn main() -> Result<ExitCode> {
     ensure!(nix::unistd::geteuid().is_root(), "root is needed to make network namespaces");

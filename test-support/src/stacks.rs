@@ -3,23 +3,26 @@
 use std::ffi::OsStr;
 use std::process::Command;
 
-use test_support::World;
-use test_support::failure::Result;
-use test_support::process::{self, PATIENCE, Running};
-use test_support::requirement::find_program;
-use test_support::world::MTU;
+use crate::World;
+use crate::failure::Result;
+use crate::process::{self, PATIENCE, Running};
+use crate::requirement::find_program;
+use crate::world::MTU;
 
 /// Name of the row of `bypass-cli run`.
-pub(crate) const BYPASS: &str = "bypass-cli";
+pub const BYPASS: &str = "bypass-cli";
 /// Name of the row of slirp4netns.
-pub(crate) const SLIRP: &str = "slirp4netns";
+pub const SLIRP: &str = "slirp4netns";
 
 /// One way to the network.
-pub(crate) struct Stack {
-    pub(crate) name: &'static str,
+#[derive(Debug)]
+pub struct Stack {
+    /// How tables name it.
+    pub name: &'static str,
     way: Way,
 }
 
+#[derive(Debug)]
 enum Way {
     Host,
     Bypass,
@@ -28,7 +31,7 @@ enum Way {
 
 impl Stack {
     /// `program` as the ordinary user, with this way to the network.
-    pub(crate) fn command(&self, world: &World, program: impl AsRef<OsStr>) -> Result<Command> {
+    pub fn command(&self, world: &World, program: impl AsRef<OsStr>) -> Result<Command> {
         Ok(match &self.way {
             Way::Host => world.as_user(program),
             Way::Bypass => {
@@ -42,7 +45,7 @@ impl Stack {
 }
 
 /// Every way that this machine has, the host first.
-pub(crate) fn all(world: &World) -> Result<Vec<Stack>> {
+pub fn all(world: &World) -> Result<Vec<Stack>> {
     let mut stacks =
         vec![Stack { name: "host", way: Way::Host }, Stack { name: BYPASS, way: Way::Bypass }];
     if find_program("slirp4netns").is_some() {
@@ -56,6 +59,7 @@ pub(crate) fn all(world: &World) -> Result<Vec<Stack>> {
 }
 
 /// A user and network namespace of the ordinary user with a stack attached to it.
+#[derive(Debug)]
 struct Namespace {
     holder: Running,
     /// Ends with its handle; pasta puts itself into the background and ends with the
