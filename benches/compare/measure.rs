@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use test_support::failure::{Context, Result};
 use test_support::process::{self, PATIENCE};
-use test_support::world::{REMOTE_V4, SILENT_V4, Server};
+use test_support::world::{CONGESTION, REMOTE_V4, SILENT_V4, Server};
 use test_support::{World, ensure_eq};
 
 use crate::figure::{Direction, Figure, PARKED};
@@ -104,6 +104,7 @@ fn throughput(setting: &Setting<'_>, way: &Way, direction: Direction, streams: u
     let (remote, streams) = (REMOTE_V4.to_string(), streams.to_string());
     let seconds = setting.seconds.to_string();
     let mut words = vec!["iperf3", "-J", "-c", &remote, "-p", PORT, "-t", &seconds, "-P", &streams];
+    words.extend(["-C", CONGESTION]);
     if direction == Direction::Down {
         words.push("-R");
     }

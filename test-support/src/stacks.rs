@@ -7,7 +7,11 @@ use crate::World;
 use crate::failure::Result;
 use crate::process::{self, PATIENCE, Running};
 use crate::requirement::find_program;
-use crate::world::MTU;
+use crate::world::CONGESTION;
+
+/// MTU inside, for the user-space stacks: the largest that they take and what container
+/// engines choose for them, since they are fastest with it.
+const MTU: u32 = 65520;
 
 /// Name of the row of `bypass-cli run`.
 pub const BYPASS: &str = "bypass-cli";
@@ -35,7 +39,8 @@ impl Stack {
         Ok(match &self.way {
             Way::Host => world.as_user(program),
             Way::Bypass => {
-                let mut command = world.bypass(&[])?;
+                let mut command = world.bypass(&["--map-root"])?;
+                command.args(["sh", "-c", &format!("{}; exec \"$@\"", same_congestion()), "sh"]);
                 command.arg(program);
                 command
             }
@@ -71,7 +76,9 @@ impl Namespace {
     fn hold(world: &World) -> Result<Running> {
         let mut holder = world.as_user("unshare");
         holder.args(["--user", "--map-root-user", "--net", "--", "sh", "-c"]);
-        let mut holder = process::start_interactive(holder.arg("echo ready; read line"))?;
+        let mut holder = process::start_interactive(
+            holder.arg(format!("{}; echo ready; read line", same_congestion())),
+        )?;
         holder.line("ready", PATIENCE)?;
         Ok(holder)
     }
@@ -102,4 +109,10 @@ impl Namespace {
         command.arg(format!("--target={}", self.holder.pid())).arg("--").arg(program);
         command
     }
+}
+
+/// A namespace starts with the machine's congestion control, not with that of the namespace
+/// whose host this world plays. (On a real host the two are the same.)
+fn same_congestion() -> String {
+    format!("echo {CONGESTION} > /proc/sys/net/ipv4/tcp_congestion_control")
 }

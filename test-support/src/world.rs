@@ -33,9 +33,10 @@ pub const SILENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 pub const SILENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
 /// An address to which the host has an `unreachable` route: connect gives EHOSTUNREACH.
 pub const UNREACHABLE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 66);
-/// MTU of the link, and of the user-space stacks that are compared with it: the largest that
-/// they take, so that segmentation, which hardware does elsewhere, decides nothing.
-pub const MTU: u32 = 65520;
+/// The congestion control of all that is measured.
+pub const CONGESTION: &str = "reno";
+/// MTU of the link between host and remote: that of Ethernet.
+pub const LINK_MTU: u32 = 1500;
 
 /// A host and a remote; see the crate's documentation.
 #[derive(Debug)]
@@ -278,7 +279,8 @@ fn hide_cgroup2() -> Result {
 
 fn make_network() -> Result {
     command("ip", "netns add remote")?;
-    let link = format!("link add up0 mtu {MTU} type veth peer name up0 mtu {MTU} netns remote");
+    let link =
+        format!("link add up0 mtu {LINK_MTU} type veth peer name up0 mtu {LINK_MTU} netns remote");
     command("ip", &link)?;
     for (flag, v4, v6) in [(None, HOST_V4, HOST_V6), (Some("-n remote "), REMOTE_V4, REMOTE_V6)] {
         let flag = flag.unwrap_or_default();
@@ -296,14 +298,20 @@ fn make_network() -> Result {
     if Path::new(linear).exists() {
         fs::write(linear, "0").context(linear)?;
     }
+    // One that every kernel has and every user may choose. Those that pace (some machines'
+    // default is BBR) are bounded by the timers of a virtual machine, not by what carries
+    // the data. The measurements also name it, for namespaces that are not made here.
+    let congestion = "/proc/sys/net/ipv4/tcp_congestion_control";
+    fs::write(congestion, CONGESTION).context(congestion)?;
     // A new namespace inherits this from the machine; the silent addresses rest on it.
     // Without a route it would answer IPv6 with an ICMP message instead of silence.
     command("ip", "-n remote -6 route add blackhole default")?;
     let silence = "--net=/run/netns/remote -- sh -c";
     let mut remote = Command::new("nsenter");
-    remote.env("PATH", PATH).args(silence.split(' ')).arg(
-        "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
-    );
+    remote.env("PATH", PATH).args(silence.split(' ')).arg(format!(
+        "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding; \
+         echo {CONGESTION} > {congestion}"
+    ));
     process::run(&mut remote, PATIENCE)?.success()?;
     Ok(())
 }
