@@ -85,6 +85,7 @@ fn compare() -> Result<ExitCode> {
     let (rounds, seconds) = (number("BENCH_ROUNDS", 5)?, number("BENCH_SECONDS", 1)?);
     let started = Instant::now();
     let world = World::new()?;
+    world.set_congestion()?;
     let setting = Setting::new(&world, seconds)?;
     let ways = ways::all(&setting)?;
     let Outcome { table, retired } = take_turns(&setting, &ways, rounds)?;

@@ -9,6 +9,7 @@
 mod args;
 mod exit;
 mod filter;
+mod inherited;
 mod limits;
 mod log;
 mod profile;

@@ -33,7 +33,9 @@ pub const SILENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 pub const SILENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
 /// An address to which the host has an `unreachable` route: connect gives EHOSTUNREACH.
 pub const UNREACHABLE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 66);
-/// The congestion control of all that is measured.
+/// The congestion control of all that is measured: one that every kernel has and every user
+/// may choose. Those that pace (some machines' default is BBR) are bounded by the timers of a
+/// virtual machine, not by what carries the data.
 pub const CONGESTION: &str = "reno";
 /// MTU of the link between host and remote: that of Ethernet.
 pub const LINK_MTU: u32 = 1500;
@@ -45,6 +47,19 @@ pub struct World {
 }
 
 impl World {
+    /// Gives host and remote the congestion control that is measured with.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn set_congestion(&self) -> Result {
+        let congestion = "/proc/sys/net/ipv4/tcp_congestion_control";
+        fs::write(congestion, CONGESTION).context(congestion)?;
+        let mut remote = self.in_remote("sh");
+        remote.args(["-c", &format!("echo {CONGESTION} > {congestion}")]);
+        process::run(&mut remote, PATIENCE)?.success()?;
+        Ok(())
+    }
+
     /// Makes the world; call it inside [`crate::stage::enter`] and once.
     ///
     /// # Errors
@@ -298,20 +313,14 @@ fn make_network() -> Result {
     if Path::new(linear).exists() {
         fs::write(linear, "0").context(linear)?;
     }
-    // One that every kernel has and every user may choose. Those that pace (some machines'
-    // default is BBR) are bounded by the timers of a virtual machine, not by what carries
-    // the data. The measurements also name it, for namespaces that are not made here.
-    let congestion = "/proc/sys/net/ipv4/tcp_congestion_control";
-    fs::write(congestion, CONGESTION).context(congestion)?;
     // A new namespace inherits this from the machine; the silent addresses rest on it.
     // Without a route it would answer IPv6 with an ICMP message instead of silence.
     command("ip", "-n remote -6 route add blackhole default")?;
     let silence = "--net=/run/netns/remote -- sh -c";
     let mut remote = Command::new("nsenter");
-    remote.env("PATH", PATH).args(silence.split(' ')).arg(format!(
-        "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding; \
-         echo {CONGESTION} > {congestion}"
-    ));
+    remote.env("PATH", PATH).args(silence.split(' ')).arg(
+        "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
+    );
     process::run(&mut remote, PATIENCE)?.success()?;
     Ok(())
 }

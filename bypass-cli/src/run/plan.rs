@@ -18,7 +18,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::net::SendFlags;
-use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use serde::{Deserialize, Serialize};
 
 use super::landlock::Landlock;
@@ -79,11 +78,7 @@ impl Control {
 
     /// The end that was inherited under this number.
     pub(super) fn inherited(number: i32) -> io::Result<Self> {
-        // A duplicate that is ours to own, and then the original closed.
-        let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
-        let fd = rustix::process::pidfd_getfd(own, number, PidfdGetfdFlags::empty())?;
-        nix::unistd::close(number)?;
-        Ok(Self(fd))
+        crate::inherited::take(number).map(Self)
     }
 
     /// Makes the end survive one execve; returns its number.

@@ -20,7 +20,6 @@ use bypass_core::{StartError, Supervisor};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use seccomp_notify::receive_handoff;
 
 use self::containers::Containers;
@@ -152,16 +151,12 @@ fn stop_signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// A descriptor that the starter left open for us under this number. The original is
-/// closed, so that its other end sees our use of it end.
 fn inherited(option: &'static str, number: i32) -> Result<OwnedFd, ServeError> {
-    let take = || {
-        let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
-        let fd = rustix::process::pidfd_getfd(own, number, PidfdGetfdFlags::empty())?;
-        nix::unistd::close(number)?;
-        Ok(fd)
-    };
-    take().map_err(|source| ServeError::Descriptor { option, number, source })
+    crate::inherited::take(number).map_err(|source| ServeError::Descriptor {
+        option,
+        number,
+        source,
+    })
 }
 
 /// The file with our process id; removed at the end.

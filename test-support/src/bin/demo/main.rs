@@ -23,6 +23,7 @@ fn main() -> Result<ExitCode> {
     stage::enter(|| {
         let (seconds, rounds) = (setting("DEMO_SECONDS", 2)?, setting("DEMO_ROUNDS", 5)?);
         let world = World::new()?;
+        world.set_congestion()?;
         let stacks = stacks::all(&world)?;
         let mut rows: Vec<_> = stacks.iter().map(Row::new).collect();
         let byte = world.serve_remote(&["--mode", "byte", "--quiet", "[::]:0"])?;
