@@ -75,7 +75,8 @@ fn daemons(world: &World) -> Result {
 fn killed(world: &World) -> Result {
     let marker = "86400.125";
     let script = format!("setsid sleep {marker} & echo ready; exec sleep {marker}");
-    let mut running = process::start(world.bypass(&[])?.args(["sh", "-c", &script]))?;
+    // The shell carries the marker as well, so that it shows before either sleep has begun.
+    let mut running = process::start(world.bypass(&[])?.args(["sh", "-c", &script, marker]))?;
     running.line("ready", PATIENCE)?;
     ensure!(!marked(marker)?.is_empty(), "no process carries the marker");
     running.signal(Signal::KILL)?;
