@@ -284,10 +284,9 @@ impl Kernel for Live {
     ) -> Result<OwnedFd, TwinError> {
         let twin = match place {
             Place::Host { .. } | Place::Server { .. } => netns_socket::create_twin(id, true).ok(),
-            Place::Container => self
-                .targets
-                .get(tid)
-                .and_then(|pidfd| netns_socket::socket_inside(pidfd, (*id).into(), true).ok()),
+            Place::Container => {
+                self.targets.get(tid).and_then(|target| self.inside.socket(target, (*id).into()))
+            }
         };
         let twin = twin.ok_or(TwinError::Make)?;
         let captured = if self.is_pinned(id) {
