@@ -51,6 +51,7 @@ mod container;
 mod engine;
 mod inside;
 mod live;
+mod outbox;
 mod policy;
 mod ports;
 mod publish;
