@@ -51,6 +51,7 @@ mod container;
 mod engine;
 mod live;
 mod policy;
+mod publish;
 mod reason;
 mod stats;
 mod supervisor;
@@ -58,6 +59,9 @@ mod targets;
 
 pub use self::container::{Container, End};
 pub use self::policy::{Policy, PolicyBuilder, Verdict};
+pub use self::publish::{
+    HostPort, PortMap, Protocol, Publish, PublishConflict, PublishList, PublishParseError,
+};
 pub use self::reason::Reason;
 pub use self::stats::{Outcome, Snapshot, Stats, Times};
 pub use self::supervisor::{AttachError, Settings, StartError, Supervisor};
