@@ -9,10 +9,13 @@
 mod client;
 mod dns;
 mod egress;
+mod inside;
 mod leaks;
 mod net;
 mod parking;
 mod policy;
+mod publish;
+mod reserve;
 mod run_basics;
 mod serve;
 mod world_selftest;
@@ -27,6 +30,8 @@ fn main() -> Result<ExitCode> {
         run_basics::SCENARIOS,
         egress::SCENARIOS,
         policy::SCENARIOS,
+        publish::SCENARIOS,
+        reserve::SCENARIOS,
         dns::SCENARIOS,
         parking::SCENARIOS,
         leaks::SCENARIOS,

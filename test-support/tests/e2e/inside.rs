@@ -1,0 +1,89 @@
+//! A shell inside `bypass-cli run`, for servers and programs that were not written by us.
+
+use test_support::process::{self, Finished, PATIENCE, Running};
+use test_support::{Result, World, ensure, fail};
+
+/// A shell that runs one script after another.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(crate) running: Running,
+    asked: usize,
+}
+
+/// What came of a script.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: i32,
+    /// Its standard output, and that of whatever runs in the background meanwhile.
+    pub(crate) text: String,
+}
+
+impl Inside {
+    /// Starts one inside `bypass-cli run OPTIONS`, which has reserved what it publishes then.
+    pub(crate) fn start(world: &World, options: &[&str]) -> Result<Self> {
+        let running = process::start_interactive(world.bypass(options)?.arg("sh"))?;
+        let mut inside = Self { running, asked: 0 };
+        inside.expect(":")?;
+        Ok(inside)
+    }
+
+    /// Runs a script to its end.
+    pub(crate) fn ask(&mut self, script: &str) -> Result<Answer> {
+        self.asked += 1;
+        let marker = format!("@{} ", self.asked);
+        // What runs in the foreground must not read the next script.
+        let line = format!("{{ {script}\n}} < /dev/null; echo \"{marker}$?\"\n");
+        self.running.write(line.as_bytes())?;
+        let mut text = String::new();
+        loop {
+            let line = self.running.line("", PATIENCE)?;
+            if let Some((before, status)) = line.split_once(&marker) {
+                text.push_str(before);
+                return Ok(Answer { status: status.parse()?, text });
+            }
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+
+    /// Runs a script that must end with 0; returns its output.
+    pub(crate) fn expect(&mut self, script: &str) -> Result<String> {
+        let answer = self.ask(script)?;
+        if answer.status == 0 {
+            return Ok(answer.text);
+        }
+        fail!("`{script}` inside: {answer:?}\n--- stderr\n{}", self.running.stderr())
+    }
+
+    /// Starts `fx-server WORDS`, waits until each of its workers listens, and returns its
+    /// process id inside.
+    pub(crate) fn serve(&mut self, world: &World, words: &str) -> Result<u32> {
+        let program = world.program("fx-server")?;
+        let mut words_after = words.split(' ').skip_while(|word| *word != "--workers").skip(1);
+        let workers: usize = words_after.next().map_or(Ok(1), str::parse)?;
+        self.running
+            .write(format!("{} {words} & echo \"@pid $!\"\n", program.display()).as_bytes())?;
+        let (mut pid, mut ready) = (None, 0);
+        while pid.is_none() || ready < workers {
+            let line = self.running.line("", PATIENCE)?;
+            match line.strip_prefix("@pid ") {
+                Some(text) => pid = Some(text.parse()?),
+                None => ready += usize::from(line == "ready"),
+            }
+        }
+        Ok(pid.unwrap_or_default())
+    }
+
+    /// Ends a program that was started in the background; its sockets are closed then.
+    pub(crate) fn stop(&mut self, pid: u32) -> Result {
+        let ended = self.ask(&format!("kill {pid}; wait {pid}"))?;
+        ensure!(ended.status == 143 || ended.status == 0, "process {pid} inside: {ended:?}");
+        Ok(())
+    }
+
+    /// Ends the shell, and with it the run.
+    pub(crate) fn end(mut self) -> Result<Finished> {
+        self.running.close_input();
+        self.running.finish(PATIENCE)
+    }
+}

@@ -1,0 +1,243 @@
+//! Host ports are ours from the start of a run to its end, and nobody else's.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use test_support::harness::{Group, Scenario};
+use test_support::process::{self, Finished};
+use test_support::world::{HOST_V4, HOST_V6};
+use test_support::{Result, World, ensure, ensure_eq};
+
+use crate::client::{LIMIT, Repl};
+use crate::inside::Inside;
+use crate::publish::{expect_all, host_ports, remote_as_seen};
+
+pub(crate) const SCENARIOS: Group = (
+    "reserve",
+    &[
+        Scenario { name: "nobody_else_takes_the_port", requires: &[], run: taken },
+        Scenario { name: "nobody_is_answered_before_the_server", requires: &[], run: refused },
+        Scenario { name: "servers_come_and_go", requires: &[], run: restarts },
+        Scenario { name: "no_address_but_the_one_asked_for_is_taken", requires: &[], run: narrow },
+        Scenario { name: "port_that_cannot_be_had_is_explained", requires: &[], run: explained },
+        Scenario { name: "contradictions_name_both", requires: &[], run: contradictions },
+        Scenario { name: "connections_do_not_hold_up_the_next_run", requires: &[], run: again },
+        Scenario { name: "range_yields_a_free_port", requires: &[], run: range },
+        Scenario { name: "nothing_is_left_after_the_run", requires: &[], run: nothing_left },
+    ],
+);
+
+/// What programs set before they bind, to have a port that another one has.
+const SHARING: &[&str] =
+    &["", "set:so_reuseaddr=1", "set:so_reuseport=1", "set:so_reuseaddr=1 set:so_reuseport=1"];
+
+/// Addresses whose port 8080 overlaps `-p 8080:…`.
+fn overlapping() -> Vec<(&'static str, String)> {
+    vec![
+        ("inet", "0.0.0.0".into()),
+        ("inet", "127.0.0.1".into()),
+        ("inet", HOST_V4.to_string()),
+        ("inet6", "[::]".into()),
+        ("inet6", "[::1]".into()),
+        ("inet6", format!("[{HOST_V6}]")),
+        ("inet6", "[::ffff:127.0.0.1]".into()),
+    ]
+}
+
+/// Bind attempts at port 8080 by a process of the host that did not fail as they must.
+fn not_refused(host: &mut Repl) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for kind in ["stream", "dgram"] {
+        for (family, address) in overlapping() {
+            for sharing in SHARING {
+                let words = format!("sequence {family} {kind} {sharing} bind={address}:8080");
+                let results = host.results(&words)?;
+                let bind = results.last().map(|step| step["result"].clone()).unwrap_or_default();
+                if bind != "EADDRINUSE" {
+                    wrong.push(format!("{words}: {bind}"));
+                }
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+fn taken(world: &World) -> Result {
+    let (mut host, mut stranger) = (Repl::host(world)?, Repl::stranger(world)?);
+    let mut inside = Inside::start(world, &["-p", "8080:8080", "-p", "8080:8080/udp"])?;
+    let mut nobody_binds = |when: &str| -> Result {
+        let wrong = [not_refused(&mut host)?, not_refused(&mut stranger)?].concat();
+        ensure!(wrong.is_empty(), "{when}, others were not refused:\n{}", wrong.join("\n"));
+        Ok(())
+    };
+    nobody_binds("before the server")?;
+    let server = inside.serve(world, "[::]:8080 --udp [::]:8080")?;
+    nobody_binds("beside the server")?;
+    inside.stop(server)?;
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let mut back = nobody_binds("after the server");
+    while back.is_err() && Instant::now() < deadline {
+        back = nobody_binds("a second after the server");
+    }
+    back?;
+    let server = inside.serve(world, "--workers 2 --reuseport 0.0.0.0:8080 --udp 0.0.0.0:8080")?;
+    nobody_binds("beside workers")?;
+    inside.stop(server)?;
+    inside.end()?;
+    Ok(())
+}
+
+fn refused(world: &World) -> Result {
+    let _inside = Inside::start(world, &["-p", "8080:8080"])?;
+    let expected = [HOST_V4.into(), HOST_V6.into()].map(|to: IpAddr| (to, "ECONNREFUSED"));
+    expect_all(&mut Repl::remote(world)?, "stream", 8080, &expected)?;
+    expect_all(&mut Repl::host(world)?, "stream", 8080, &expected)
+}
+
+fn restarts(world: &World) -> Result {
+    let mut remote = Repl::remote(world)?;
+    let mut inside = Inside::start(world, &["-p", "8080:8080", "-p", "8080:8080/udp"])?;
+    let before = host_ports()?;
+    for round in 0..10 {
+        let words = match round % 3 {
+            0 => "--mode peer [::]:8080 --udp [::]:8080",
+            1 => "--mode peer 0.0.0.0:8080 [::]:8080 --v6only 1 --udp 0.0.0.0:8080 --udp [::]:8080",
+            _ => "--mode peer --workers 2 --reuseport [::]:8080 --udp [::]:8080",
+        };
+        let server = inside.serve(world, words)?;
+        for (to, seen) in &remote_as_seen() {
+            for kind in ["stream", "dgram"] {
+                expect_all(&mut remote, kind, 8080, &[(*to, seen)])?;
+            }
+        }
+        inside.stop(server)?;
+        expect_all(&mut remote, "stream", 8080, &[(HOST_V4.into(), "ECONNREFUSED")])?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(1);
+    // Closed connections linger, with the port as theirs.
+    let settled = |ports: Vec<u16>| {
+        let mut ports = ports;
+        ports.dedup();
+        ports
+    };
+    while settled(host_ports()?) != settled(before.clone()) {
+        ensure!(Instant::now() < deadline, "{before:?} before, {:?} after", host_ports()?);
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+fn narrow(world: &World) -> Result {
+    let uplink = format!("{HOST_V4}:8080:8080");
+    let options = ["-p", "127.0.0.1:8081:8080", "-p", &uplink, "-p", "[::1]:8082:8080/udp"];
+    let mut inside = Inside::start(world, &options)?;
+    inside.serve(world, "[::]:8080 --udp [::]:8080")?;
+    let mut host = Repl::host(world)?;
+    for (family, kind, address) in [
+        ("inet", "stream", format!("{HOST_V4}:8081")),
+        ("inet", "stream", "127.0.0.1:8080".to_owned()),
+        ("inet6", "stream", "[::1]:8080".to_owned()),
+        ("inet6", "dgram", format!("[{HOST_V6}]:8082")),
+        ("inet", "dgram", "127.0.0.1:8082".to_owned()),
+        ("inet", "dgram", "0.0.0.0:8080".to_owned()),
+    ] {
+        let results = host.results(&format!("sequence {family} {kind} bind={address}"))?;
+        ensure_eq!(results[0]["result"], "ok", "{kind} {address}, which nobody asked for");
+    }
+    Ok(())
+}
+
+fn run_true(world: &World, maps: &[&str]) -> Result<Finished> {
+    let options: Vec<_> = maps.iter().flat_map(|map| ["-p", map]).collect();
+    process::run(world.bypass(&options)?.arg("true"), LIMIT)
+}
+
+fn explained(world: &World) -> Result {
+    let mut host = Repl::host(world)?;
+    host.succeed("open stream inet bind=127.0.0.1:8085 listen=5")?;
+    host.succeed("open dgram inet6 dgram bind=[::]:8086")?;
+    let sysctl = "net.ipv4.ip_unprivileged_port_start";
+    for (map, port, words) in [
+        ("8085:80", "8085", &["in use"][..]),
+        ("127.0.0.1:8085:80/tcp", "8085", &["in use"]),
+        ("8084-8085:80-81", "8085", &["in use"]),
+        ("8086:53/udp", "8086", &["in use"]),
+        ("[::1]:8086:53/udp", "8086", &["in use"]),
+        ("80:80", "80", &[sysctl]),
+        ("127.0.0.1:1023:80", "1023", &[sysctl]),
+        ("53:53/udp", "53", &[sysctl]),
+        ("203.0.113.7:8085:80", "203.0.113.7", &["address"]),
+        ("[2001:db8::7]:8087:80", "2001:db8::7", &["address"]),
+        ("203.0.113.7:8087:53/udp", "203.0.113.7", &["address"]),
+    ] {
+        let finished = run_true(world, &[map])?.expect_code(125)?;
+        for word in words.iter().chain([&map, &port]) {
+            ensure!(finished.stderr.contains(word), "-p {map}: no `{word}` in {finished}");
+        }
+    }
+    // A free protocol or port beside is no reason to fail.
+    run_true(world, &["8085:80/udp", "8086:80/tcp", "1024:80"])?.success()?;
+    Ok(())
+}
+
+fn contradictions(world: &World) -> Result {
+    for (first, second) in [
+        ("8080:80", "8080:81"),
+        ("8080:80", "127.0.0.1:8080:80"),
+        ("0.0.0.0:8080:80/udp", "127.0.0.1:8080:81/udp"),
+        ("8000-8009:80-89", "[::1]:8005:8005"),
+    ] {
+        let finished = run_true(world, &[first, second])?.expect_code(125)?;
+        let named = finished.stderr.contains(first) && finished.stderr.contains(second);
+        ensure!(named, "not both are named: {finished}");
+    }
+    for wrong in ["8080:80/sctp", "8080:0", "::1:8080:80", "host:8080:80", "80-81:90-92", ""] {
+        let finished = run_true(world, &[wrong])?.expect_code(125)?;
+        ensure!(finished.stderr.contains(wrong), "-p {wrong} is not named: {finished}");
+    }
+    run_true(world, &["8080:80", "8080:80/udp", "127.0.0.1:8081:80", "[::1]:8081:80"])?
+        .success()?;
+    Ok(())
+}
+
+/// The server closes first, so its side of each connection lingers in TIME-WAIT.
+fn again(world: &World) -> Result {
+    let mut remote = Repl::remote(world)?;
+    for _ in 0..3 {
+        let mut inside = Inside::start(world, &["-p", "8080:8080"])?;
+        inside.serve(world, "--mode peer [::]:8080")?;
+        for (to, seen) in &remote_as_seen() {
+            expect_all(&mut remote, "stream", 8080, &[(*to, seen)])?;
+        }
+        inside.end()?;
+    }
+    Ok(())
+}
+
+fn range(world: &World) -> Result {
+    let mut host = Repl::host(world)?;
+    host.succeed("open first inet bind=0.0.0.0:8085 listen=5")?;
+    let mut inside = Inside::start(world, &["-p", "8085-8086:8080"])?;
+    inside.serve(world, "--mode peer [::]:8080")?;
+    for (to, seen) in &remote_as_seen() {
+        expect_all(&mut Repl::remote(world)?, "stream", 8086, &[(*to, seen)])?;
+    }
+    host.succeed("open second inet bind=127.0.0.1:8087 listen=5")?;
+    let full = run_true(world, &["8085-8087:8080"])?.expect_code(125)?;
+    ensure!(full.stderr.contains("8085-8087"), "the range is not named: {full}");
+    Ok(())
+}
+
+fn nothing_left(world: &World) -> Result {
+    let before = host_ports()?;
+    let maps = ["-p", "8080:8080", "-p", "8080:8080/udp", "-p", "8090-8099:8090-8099"];
+    let mut inside = Inside::start(world, &maps)?;
+    inside.serve(world, "[::]:8080 --udp [::]:8080 [::]:8090")?;
+    inside.end()?;
+    ensure_eq!(host_ports()?, before, "ports on the host");
+    let mut host = Repl::host(world)?;
+    for kind in ["stream", "dgram"] {
+        host.succeed(&format!("sequence inet6 {kind} bind=[::]:8080"))?;
+    }
+    Ok(())
+}
