@@ -7,7 +7,8 @@
 //!
 //! It prints `listening ADDR` for each address, then `ready`, then `peer ADDR`
 //! for every TCP connection and the first datagram of every UDP sender. With workers, each
-//! is a process that binds every address and prints all of this.
+//! is a process that binds every address and prints all of this. They end with the first
+//! process, and before it. A server that cannot go on prints `failed WHY`.
 
 #![expect(clippy::print_stdout, reason = "what it prints is its interface")]
 
@@ -19,14 +20,15 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::wait::wait;
+use nix::sys::signal::{SigSet, Signal};
 use rustix::net::sockopt::{
     set_ipv6_v6only, set_socket_linger, set_socket_reuseaddr, set_socket_reuseport,
 };
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{kill_process, set_parent_process_death_signal};
 use test_support::failure::{Context, Result};
-use test_support::{fail, sys};
+use test_support::process::pid_of;
+use test_support::{ensure, fail, sys};
 
 /// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,14 @@ struct Options {
 }
 
 fn main() -> Result {
+    let ended = run();
+    if let Err(why) = &ended {
+        println!("failed {why}");
+    }
+    ended
+}
+
+fn run() -> Result {
     let (mut mode, mut quiet, mut workers) = (Mode::Echo, false, 0);
     let (mut options, mut addresses) = (Options::default(), Vec::new());
     let mut arguments = env::args().skip(1);
@@ -68,22 +78,36 @@ fn main() -> Result {
             address => addresses.push((SocketType::STREAM, address.parse().context(address)?)),
         }
     }
-    if workers == 0 || is_worker(workers)? {
-        return serve_all(&addresses, options, mode, quiet);
+    if workers > 0 && !is_worker(workers)? {
+        return Ok(());
     }
-    // All of them end with us.
-    let ended = wait().context("waiting for a worker")?;
-    fail!("a worker ended: {ended:?}")
+    serve_all(&addresses, options, mode, quiet)
 }
 
-/// Forks the workers; true in each of them.
+/// Forks the workers; true in each of them. The first process returns when it was told to
+/// end and all workers have ended, so that with its end their sockets are closed.
 fn is_worker(count: usize) -> Result<bool> {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
+    // Blocked before the first child exists, so that none can be missed.
+    signals.thread_block()?;
+    let mut workers = Vec::new();
     for _ in 0..count {
-        if sys::fork()?.is_none() {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
+        let Some(child) = sys::fork()? else {
+            set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            signals.thread_unblock()?;
             return Ok(true);
-        }
+        };
+        workers.push(pid_of(child)?);
     }
+    let told = signals.wait()?;
+    for worker in &workers {
+        // One that has ended already is no failure.
+        let _gone = kill_process(*worker, rustix::process::Signal::KILL);
+    }
+    for _ in &workers {
+        nix::sys::wait::wait()?;
+    }
+    ensure!(told == Signal::SIGTERM, "a worker ended");
     Ok(false)
 }
 

@@ -68,6 +68,7 @@ impl Inside {
             let line = self.running.line("", PATIENCE)?;
             match line.strip_prefix("@pid ") {
                 Some(text) => pid = Some(text.parse()?),
+                None if line.starts_with("failed ") => fail!("fx-server {words}: {line}"),
                 None => ready += usize::from(line == "ready"),
             }
         }
