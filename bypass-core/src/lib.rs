@@ -49,8 +49,10 @@
 mod call;
 mod container;
 mod engine;
+mod inside;
 mod live;
 mod policy;
+mod ports;
 mod publish;
 mod reason;
 mod stats;
@@ -58,7 +60,9 @@ mod supervisor;
 mod targets;
 
 pub use self::container::{Container, End};
+pub use self::engine::Udp;
 pub use self::policy::{Policy, PolicyBuilder, Verdict};
+pub use self::ports::{Ports, Published, ReserveError};
 pub use self::publish::{
     HostPort, PortMap, Protocol, Publish, PublishConflict, PublishList, PublishParseError,
 };
