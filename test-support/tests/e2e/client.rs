@@ -1,12 +1,11 @@
 //! `fx-client` on the host and inside `bypass-cli run`, and the report of a run.
 
-use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::failure::{Context, Result};
-use test_support::process::{self, Running};
+use test_support::process;
 use test_support::{World, ensure, fail};
 
 /// Limit for one run of the client.
@@ -50,11 +49,6 @@ pub(crate) fn counted(report: &Value, key: &str) -> Option<u64> {
         _ => None,
     }
 }
-
-/// No answer for this long is silence, on links that take microseconds.
-const DATAGRAM_LIMIT_MS: u32 = 1_000;
-/// A stream is answered or refused, and never waits for so long.
-const STREAM_LIMIT_MS: u32 = 10_000;
 
 /// A list of calls on one socket; see `fx-client sequence`.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +94,7 @@ pub(crate) fn result_of(steps: &[Value], at: usize) -> &str {
     steps.get(at).and_then(|step| step.get("result")?.as_str()).unwrap_or("(no such step)")
 }
 
-fn steps(answer: Value) -> Result<Vec<Value>> {
+pub(crate) fn steps(answer: Value) -> Result<Vec<Value>> {
     match answer {
         Value::Array(steps) => Ok(steps),
         other => fail!("not a list of steps: {other}"),
@@ -115,92 +109,4 @@ fn comparable(step: &Value) -> Value {
         _ => value.clone(),
     };
     json!({ "step": step["step"], "result": step["result"], "value": value })
-}
-
-/// A client that takes commands on its standard input.
-#[derive(Debug)]
-pub(crate) struct Repl {
-    pub(crate) running: Running,
-}
-
-impl Repl {
-    /// Starts one inside `bypass-cli run OPTIONS`.
-    pub(crate) fn bypassed(world: &World, options: &[&str]) -> Result<Self> {
-        let mut command = world.bypass(options)?;
-        command.arg(world.program("fx-client")?);
-        Self::start(command)
-    }
-
-    /// Starts one on the host, as the ordinary user.
-    pub(crate) fn host(world: &World) -> Result<Self> {
-        Self::start(world.as_user(world.program("fx-client")?))
-    }
-
-    /// Starts one on the host, as another user than the one under test.
-    pub(crate) fn stranger(world: &World) -> Result<Self> {
-        Self::start(world.on_host(world.program("fx-client")?))
-    }
-
-    /// Starts one on the remote.
-    pub(crate) fn remote(world: &World) -> Result<Self> {
-        Self::start(world.in_remote(world.program("fx-client")?))
-    }
-
-    fn start(mut command: Command) -> Result<Self> {
-        let mut running = process::start_interactive(command.arg("repl"))?;
-        running.line("ready", LIMIT)?;
-        Ok(Self { running })
-    }
-
-    /// Results of steps: of `sequence WORDS`, `open NAME WORDS` or `on NAME WORDS`.
-    pub(crate) fn results(&mut self, words: &str) -> Result<Vec<Value>> {
-        steps(self.ask(words)?)
-    }
-
-    /// As [`Self::results`], where every step must succeed; returns the last step's value.
-    pub(crate) fn succeed(&mut self, words: &str) -> Result<Value> {
-        let results = self.results(words)?;
-        for step in &results {
-            ensure!(step["result"] == "ok", "`{words}`: {step}");
-        }
-        Ok(results.last().map(|step| step["value"].clone()).unwrap_or_default())
-    }
-
-    /// What a client of `to` comes upon: the address that a server in mode `peer` sees it
-    /// with, or the name of an errno; `EAGAIN` is silence.
-    pub(crate) fn who(&mut self, kind: &str, to: SocketAddr) -> Result<String> {
-        let family = if to.is_ipv6() { "inet6" } else { "inet" };
-        let (limit, send) = match kind {
-            "dgram" => (DATAGRAM_LIMIT_MS, "send=who "),
-            _ => (STREAM_LIMIT_MS, ""),
-        };
-        let limits = format!("set:so_rcvtimeo={limit} set:so_sndtimeo={limit}");
-        let words = format!("sequence {family} {kind} {limits} connect={to} {send}recv");
-        let results = self.results(&words)?;
-        if let Some(failed) = results.iter().find(|step| step["result"] != "ok") {
-            return Ok(failed["result"].as_str().unwrap_or_default().to_owned());
-        }
-        let said = results.last().and_then(|step| step["value"].as_str()).unwrap_or_default();
-        let address = said.split(' ').next().unwrap_or_default();
-        Ok(address
-            .parse()
-            .map_or_else(|_none| said.to_owned(), |at: SocketAddr| at.ip().to_string()))
-    }
-
-    /// Runs one command.
-    pub(crate) fn ask(&mut self, words: &str) -> Result<Value> {
-        self.running.write(format!("{words}\n").as_bytes())?;
-        let line = self.running.line("", LIMIT)?;
-        let answer: Value = serde_json::from_str(&line)?;
-        ensure!(answer.get("error").is_none(), "`{words}`: {answer}\n{}", self.running.stderr());
-        Ok(answer)
-    }
-
-    /// Runs one command that must answer with `expected` under `key`.
-    pub(crate) fn expect(&mut self, words: &str, key: &str, expected: usize) -> Result<Value> {
-        let answer = self.ask(words)?;
-        let stderr = self.running.stderr();
-        ensure!(answer[key] == expected, "`{words}`, expected {expected}: {answer}\n{stderr}");
-        Ok(answer)
-    }
 }

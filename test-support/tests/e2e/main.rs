@@ -15,6 +15,7 @@ mod net;
 mod parking;
 mod policy;
 mod publish;
+mod repl;
 mod reserve;
 mod run_basics;
 mod serve;

@@ -9,7 +9,8 @@ use test_support::process::{self, PATIENCE};
 use test_support::world::{REMOTE_V4, REMOTE_V6, SILENT_V4, Server};
 use test_support::{Result, World, ensure, ensure_eq};
 
-use crate::client::{LIMIT, Repl, bypassed, counted, native, reported};
+use crate::client::{LIMIT, bypassed, counted, native, reported};
+use crate::repl::Repl;
 
 pub(crate) const SCENARIOS: Group = (
     "policy",

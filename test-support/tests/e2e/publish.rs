@@ -9,8 +9,9 @@ use test_support::process;
 use test_support::world::{HOST_V4, HOST_V6, REMOTE_V4, REMOTE_V6};
 use test_support::{Result, World, ensure, ensure_eq};
 
-use crate::client::{LIMIT, Repl};
+use crate::client::LIMIT;
 use crate::inside::Inside;
+use crate::repl::Repl;
 
 pub(crate) const SCENARIOS: Group = (
     "publish",

@@ -8,9 +8,10 @@ use test_support::process::{self, Finished};
 use test_support::world::{HOST_V4, HOST_V6};
 use test_support::{Result, World, ensure, ensure_eq};
 
-use crate::client::{LIMIT, Repl};
+use crate::client::LIMIT;
 use crate::inside::Inside;
 use crate::publish::{expect_all, host_ports, remote_as_seen};
+use crate::repl::Repl;
 
 pub(crate) const SCENARIOS: Group = (
     "reserve",
