@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, ExitCode};
 use std::time::Duration;
 
-use bypass_core::{AttachError, Container, End, Settings, StartError, Supervisor};
+use bypass_core::{AttachError, Container, End, PublishConflict, Settings, StartError, Supervisor};
 use rustix::event::{PollFd, PollFlags, poll};
 use seccomp_notify::{Features, Listener, OpenError};
 use serde::Serialize;
@@ -34,6 +34,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Why `run` failed by its own fault.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
+    #[error(transparent)]
+    Publish(#[from] PublishConflict),
     #[error("the supervisor cannot start")]
     Supervisor(#[from] StartError),
     #[error("the container cannot be supervised")]
@@ -65,6 +67,7 @@ pub(crate) struct Enforced {
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
+    let traps = args.publish.traps(&args.publish.list()?);
     // Before anything is started: on a host that cannot do this, nothing is.
     let supervisor = Supervisor::new()?;
     let own = network::own_networks(args.net);
@@ -81,8 +84,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     };
     let (control, theirs) =
         Control::pair().map_err(|source| RunError::Call { call: "socketpair", source })?;
-    let plan =
-        Plan { control: 0, parent: std::process::id(), map_root: args.map_root, resolv_conf };
+    let parent = std::process::id();
+    let plan = Plan { control: 0, parent, map_root: args.map_root, traps, resolv_conf };
     let child = steps::step(0, &plan, &theirs, &args.command)
         .map_err(|source| RunError::Call { call: "starting a process", source })?;
     drop(theirs);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bypass_core::{StartError, Supervisor};
+use bypass_core::{PublishConflict, StartError, Supervisor};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -38,6 +38,8 @@ const MAX_HANDOVERS: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     #[error(transparent)]
+    Publish(#[from] PublishConflict),
+    #[error(transparent)]
     SocketPath(#[from] SocketPathError),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -54,6 +56,7 @@ pub(crate) enum ServeError {
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
+    args.publish.list()?;
     let path = socket_path(args.socket.as_deref())?;
     let ready_fd = args.ready_fd.map(|fd| inherited("ready-fd", fd)).transpose()?;
     let exit_fd = args.exit_fd.map(|fd| inherited("exit-fd", fd)).transpose()?;
