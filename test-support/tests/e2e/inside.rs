@@ -1,7 +1,11 @@
 //! A shell inside `bypass-cli run`, for servers and programs that were not written by us.
 
+use serde_json::Value;
+use test_support::failure::Context;
 use test_support::process::{self, Finished, PATIENCE, Running};
 use test_support::{Result, World, ensure, fail};
+
+use crate::client::steps;
 
 /// A shell that runs one script after another.
 #[derive(Debug)]
@@ -73,6 +77,25 @@ impl Inside {
             }
         }
         Ok(pid.unwrap_or_default())
+    }
+
+    /// The host port by which a container port was published, as the log tells it.
+    pub(crate) fn published(&self, container_port: u16) -> Result<u16> {
+        let log = self.running.stderr();
+        let arrow = format!("-> {container_port}");
+        let line = log.lines().find(|line| line.contains("published ") && line.ends_with(&arrow));
+        let host = line.and_then(|line| line.split("published ").nth(1)?.split('/').next());
+        let port = host.and_then(|host| host.rsplit_once(':')?.1.parse().ok());
+        port.context(format!("no host port of {container_port} in the log: {log}"))
+    }
+
+    /// Results of `fx-client sequence WORDS`, run beside the servers.
+    pub(crate) fn client(&mut self, world: &World, words: &str) -> Result<Vec<Value>> {
+        let program = world.program("fx-client")?;
+        let text = self.expect(&format!("{} sequence {words}", program.display()))?;
+        // Servers in the background may have written as well.
+        let line = text.lines().find(|line| line.starts_with('[')).context("no results")?;
+        steps(serde_json::from_str(line)?)
     }
 
     /// Ends a program that was started in the background; its sockets are closed then.

@@ -15,6 +15,7 @@ mod net;
 mod parking;
 mod policy;
 mod publish;
+mod publish_table;
 mod repl;
 mod reserve;
 mod run_basics;
@@ -33,6 +34,7 @@ fn main() -> Result<ExitCode> {
         policy::SCENARIOS,
         publish::SCENARIOS,
         reserve::SCENARIOS,
+        publish_table::SCENARIOS,
         dns::SCENARIOS,
         parking::SCENARIOS,
         leaks::SCENARIOS,

@@ -9,7 +9,7 @@ use test_support::process;
 use test_support::world::{HOST_V4, HOST_V6, REMOTE_V4, REMOTE_V6};
 use test_support::{Result, World, ensure, ensure_eq};
 
-use crate::client::LIMIT;
+use crate::client::{LIMIT, result_of};
 use crate::inside::Inside;
 use crate::repl::Repl;
 
@@ -125,31 +125,28 @@ fn several(world: &World) -> Result {
 fn own_port(world: &World) -> Result {
     let maps = ["--map-root", "-p", "8080:80", "-p", "8053:53/udp"];
     let mut inside = Inside::start(world, &maps)?;
-    let client = world.program("fx-client")?;
-    let client = client.display();
     for (family, address) in [("inet", "127.0.0.1"), ("inet6", "[::1]")] {
-        let ask = format!("{client} sequence {family} stream connect={address}:80");
-        let before = inside.expect(&ask)?;
-        ensure!(before.contains("ECONNREFUSED"), "before the server: {before}");
-        // Nothing is published at the host's port number, so container loopback is untouched.
-        let other = inside.expect(&ask.replace(":80", ":8080"))?;
-        ensure!(other.contains("ECONNREFUSED"), "the host's port, inside: {other}");
+        // Nothing is published at the host's port number, so there it is untouched.
+        for port in [80, 8080] {
+            let connect = format!("{family} stream connect={address}:{port}");
+            let before = inside.client(world, &connect)?;
+            ensure_eq!(result_of(&before, 0), "ECONNREFUSED", "{connect} before the server");
+        }
     }
     let server = inside.serve(world, "--mode peer [::]:80 --udp [::]:53")?;
     for (family, address) in [("inet", "127.0.0.1"), ("inet6", "[::1]")] {
-        let limits = "set:so_rcvtimeo=2000";
-        let stream = format!("{client} sequence {family} {limits} connect={address}:80 recv peer");
-        let answer: Value = serde_json::from_str(&inside.expect(&stream)?)?;
-        let said = answer[2]["value"].as_str().unwrap_or_default();
-        ensure!(said.contains(address), "{address} inside: {answer}");
-        let datagram =
-            format!("{client} sequence {family} dgram {limits} connect={address}:53 send=who recv");
-        let answer: Value = serde_json::from_str(&inside.expect(&datagram)?)?;
-        ensure_eq!(answer[3]["result"], "ok", "UDP to {address} inside: {answer}");
+        let limit = "set:so_rcvtimeo=2000";
+        let stream = format!("{family} stream {limit} connect={address}:80 recv");
+        let answer = inside.client(world, &stream)?;
+        let said = answer.get(2).and_then(|step| step["value"].as_str()).unwrap_or_default();
+        ensure!(said.contains(address), "{address} inside: {answer:?}");
+        let datagram = format!("{family} dgram {limit} connect={address}:53 send=who recv");
+        let answer = inside.client(world, &datagram)?;
+        ensure_eq!(result_of(&answer, 3), "ok", "UDP to {address} inside: {answer:?}");
     }
     inside.stop(server)?;
-    let after = inside.expect(&format!("{client} sequence inet stream connect=127.0.0.1:80"))?;
-    ensure!(after.contains("ECONNREFUSED"), "after the server: {after}");
+    let after = inside.client(world, "inet stream connect=127.0.0.1:80")?;
+    ensure_eq!(result_of(&after, 0), "ECONNREFUSED", "after the server");
     Ok(())
 }
 
@@ -181,12 +178,10 @@ fn unpublished(world: &World) -> Result {
     let own = [(LOOPBACK_V4, refused), (LOOPBACK_V6, refused)];
     expect_all(&mut host, "stream", 8080, &own)?;
     expect_all(&mut host, "stream", 8090, &own)?;
-    let client = world.program("fx-client")?;
     for at in ["inet stream connect=127.0.0.1:8080", "inet6 stream connect=[::1]:8090"] {
-        let command = format!("{} sequence {at} recv", client.display());
-        let answer: Value = serde_json::from_str(&inside.expect(&command)?)?;
-        let said = answer[1]["value"].as_str().unwrap_or_default();
-        ensure!(said.contains("127.0.0.1:") || said.contains("[::1]:"), "{at}: {answer}");
+        let answer = inside.client(world, &format!("{at} recv"))?;
+        let said = answer.get(1).and_then(|step| step["value"].as_str()).unwrap_or_default();
+        ensure!(said.contains("127.0.0.1:") || said.contains("[::1]:"), "{at}: {answer:?}");
     }
     Ok(())
 }
@@ -302,17 +297,7 @@ fn ephemeral(world: &World) -> Result {
     let mut inside = Inside::start(world, &options)?;
     inside.serve(world, "--mode peer [::]:8080 --udp [::]:8081")?;
     let (mut remote, mut host) = (Repl::remote(world)?, Repl::host(world)?);
-    let stderr = inside.running.stderr();
-    let told = |container: &str| {
-        let line = stderr
-            .lines()
-            .find(|line| line.contains("published ") && line.ends_with(&format!("-> {container}")));
-        line.and_then(|line| {
-            line.split("published ").nth(1)?.split('/').next()?.rsplit_once(':')?.1.parse().ok()
-        })
-    };
-    let stream: u16 = told("8080").context(format!("the port of 8080 in: {stderr}"))?;
-    let datagram: u16 = told("8081").context(format!("the port of 8081 in: {stderr}"))?;
+    let (stream, datagram) = (inside.published(8080)?, inside.published(8081)?);
     for (to, seen) in &remote_as_seen() {
         expect_all(&mut remote, "stream", stream, &[(*to, seen)])?;
     }

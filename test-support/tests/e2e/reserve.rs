@@ -20,7 +20,6 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "nobody_is_answered_before_the_server", requires: &[], run: refused },
         Scenario { name: "servers_come_and_go", requires: &[], run: restarts },
         Scenario { name: "no_address_but_the_one_asked_for_is_taken", requires: &[], run: narrow },
-        Scenario { name: "port_that_cannot_be_had_is_explained", requires: &[], run: explained },
         Scenario { name: "contradictions_name_both", requires: &[], run: contradictions },
         Scenario { name: "connections_do_not_hold_up_the_next_run", requires: &[], run: again },
         Scenario { name: "range_yields_a_free_port", requires: &[], run: range },
@@ -149,37 +148,9 @@ fn narrow(world: &World) -> Result {
     Ok(())
 }
 
-fn run_true(world: &World, maps: &[&str]) -> Result<Finished> {
+pub(crate) fn run_true(world: &World, maps: &[&str]) -> Result<Finished> {
     let options: Vec<_> = maps.iter().flat_map(|map| ["-p", map]).collect();
     process::run(world.bypass(&options)?.arg("true"), LIMIT)
-}
-
-fn explained(world: &World) -> Result {
-    let mut host = Repl::host(world)?;
-    host.succeed("open stream inet bind=127.0.0.1:8085 listen=5")?;
-    host.succeed("open dgram inet6 dgram bind=[::]:8086")?;
-    let sysctl = "net.ipv4.ip_unprivileged_port_start";
-    for (map, port, words) in [
-        ("8085:80", "8085", &["in use"][..]),
-        ("127.0.0.1:8085:80/tcp", "8085", &["in use"]),
-        ("8084-8085:80-81", "8085", &["in use"]),
-        ("8086:53/udp", "8086", &["in use"]),
-        ("[::1]:8086:53/udp", "8086", &["in use"]),
-        ("80:80", "80", &[sysctl]),
-        ("127.0.0.1:1023:80", "1023", &[sysctl]),
-        ("53:53/udp", "53", &[sysctl]),
-        ("203.0.113.7:8085:80", "203.0.113.7", &["address"]),
-        ("[2001:db8::7]:8087:80", "2001:db8::7", &["address"]),
-        ("203.0.113.7:8087:53/udp", "203.0.113.7", &["address"]),
-    ] {
-        let finished = run_true(world, &[map])?.expect_code(125)?;
-        for word in words.iter().chain([&map, &port]) {
-            ensure!(finished.stderr.contains(word), "-p {map}: no `{word}` in {finished}");
-        }
-    }
-    // A free protocol or port beside is no reason to fail.
-    run_true(world, &["8085:80/udp", "8086:80/tcp", "1024:80"])?.success()?;
-    Ok(())
 }
 
 fn contradictions(world: &World) -> Result {
