@@ -1,6 +1,6 @@
 //! Options that say which ports are published, and what is done for it and for UDP.
 
-use bypass_core::{Publish, PublishConflict, PublishList};
+use bypass_core::{Ports, Publish, PublishConflict, PublishList, Published, ReserveError};
 use clap::{Args, ValueEnum};
 
 use crate::filter::Traps;
@@ -37,6 +37,15 @@ impl PublishArgs {
         Ok(if self.ignore_bind { PublishList::default() } else { list })
     }
 
+    /// Reserves the host ports of the list, and says which they are.
+    pub(crate) fn reserve(&self, list: &PublishList) -> Result<Ports, ReserveError> {
+        let ports = Ports::reserve(list)?;
+        for Published { protocol, host, container_port, .. } in ports.published() {
+            tracing::info!("published {host}/{protocol} -> {container_port}");
+        }
+        Ok(ports)
+    }
+
     /// The traps that these options need beyond those of every container.
     pub(crate) fn traps(&self, list: &PublishList) -> Traps {
         Traps::for_publish(self.virtual_names, self.udp, list)
@@ -52,6 +61,16 @@ pub(crate) enum Udp {
     Connected,
     /// Unconnected senders too: each send with an address is trapped.
     All,
+}
+
+impl From<Udp> for bypass_core::Udp {
+    fn from(udp: Udp) -> Self {
+        match udp {
+            Udp::Off => Self::Off,
+            Udp::Connected => Self::Connected,
+            Udp::All => Self::All,
+        }
+    }
 }
 
 /// When a socket's names are those that the container would see.

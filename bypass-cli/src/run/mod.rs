@@ -12,7 +12,10 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, ExitCode};
 use std::time::Duration;
 
-use bypass_core::{AttachError, Container, End, PublishConflict, Settings, StartError, Supervisor};
+use bypass_core::{
+    AttachError, Container, End, Ports, PublishConflict, ReserveError, Settings, StartError,
+    Supervisor,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use seccomp_notify::{Features, Listener, OpenError};
 use serde::Serialize;
@@ -36,6 +39,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(crate) enum RunError {
     #[error(transparent)]
     Publish(#[from] PublishConflict),
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
     #[error("the supervisor cannot start")]
     Supervisor(#[from] StartError),
     #[error("the container cannot be supervised")]
@@ -67,9 +72,11 @@ pub(crate) struct Enforced {
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
-    let traps = args.publish.traps(&args.publish.list()?);
+    let list = args.publish.list()?;
+    let traps = args.publish.traps(&list);
     // Before anything is started: on a host that cannot do this, nothing is.
     let supervisor = Supervisor::new()?;
+    let ports = args.publish.reserve(&list)?;
     let own = network::own_networks(args.net);
     let policy = args.policy.policy(&own);
     let resolv_conf = match resolver::choose(&args.dns, args.net, &policy) {
@@ -96,7 +103,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let mut session = Session {
         args,
         supervisor,
-        settings: Some(Settings::new("run", policy).pin(args.policy.pin == Switch::On)),
+        settings: Some(
+            Settings::new("run", policy)
+                .publish(ports.clone())
+                .udp(args.publish.udp.into())
+                .pin(args.policy.pin == Switch::On),
+        ),
+        ports,
         control,
         child,
         network: None,
@@ -116,6 +129,7 @@ struct Session<'a> {
     supervisor: Supervisor,
     /// Taken by the one listener that is accepted.
     settings: Option<Settings>,
+    ports: Ports,
     control: Control,
     child: Child,
     network: Option<Attached>,
@@ -216,6 +230,7 @@ impl Session<'_> {
                     pin: self.args.policy.pin == Switch::On,
                     landlock: self.landlock,
                 },
+                published: self.ports.published().collect(),
                 calls: self.container.as_ref().map(Container::stats),
             };
             report.write(path)?;
