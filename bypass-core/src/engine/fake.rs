@@ -91,6 +91,10 @@ pub(super) struct Fake {
     /// Host sockets that were bound at a published address, with their pin.
     pub(super) host_binds: Vec<(SocketAddr, Option<u32>)>,
     pub(super) shut: Vec<usize>,
+    /// Devices of destinations that are not behind [`ETH`].
+    pub(super) devices: HashMap<IpAddr, u32>,
+    /// Sockets whose local address was chosen by their connection, and goes with it.
+    pub(super) unbinds_with_connection: HashSet<usize>,
     /// Sockets on which datagrams wait.
     pub(super) waiting: HashSet<usize>,
     /// Names that were written to the target.
@@ -129,6 +133,8 @@ impl Default for Fake {
             host_bind: Ok(()),
             host_binds: Vec::new(),
             shut: Vec::new(),
+            devices: HashMap::new(),
+            unbinds_with_connection: HashSet::new(),
             waiting: HashSet::new(),
             stored: Vec::new(),
         }
@@ -312,7 +318,7 @@ impl Kernel for Fake {
         if ip.is_loopback() || self.on_lo.contains(&ip) {
             Egress::Loopback
         } else {
-            Egress::Device { ifindex: ETH }
+            Egress::Device { ifindex: self.devices.get(&ip).copied().unwrap_or(ETH) }
         }
     }
 
@@ -422,6 +428,9 @@ impl Kernel for Fake {
     }
 
     fn dissolve(&mut self, sock: &usize) -> Result<(), Errno> {
+        if self.unbinds_with_connection.contains(sock) {
+            self.socks[*sock].local.set_port(0);
+        }
         let sock = &mut self.socks[*sock];
         (sock.state, sock.peer) = (TcpState::Close, None);
         Ok(())

@@ -30,6 +30,8 @@ use serde::Serialize;
 
 pub use self::reserve::ReserveError;
 use self::slot::Slot;
+#[cfg(test)]
+pub(crate) use self::table::Entry;
 pub(crate) use self::table::{Choice, Families, Index, Table, Wanted, in_family};
 use self::warden::Warden;
 use crate::publish::{Protocol, PublishList};
