@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use test_support::harness::{Group, Scenario};
 use test_support::process::{self, Finished};
-use test_support::world::{HOST_V4, HOST_V6};
+use test_support::world::{HOST_V4, HOST_V6, REMOTE_V4};
 use test_support::{Result, World, ensure, ensure_eq};
 
 use crate::client::LIMIT;
@@ -44,13 +44,13 @@ fn overlapping() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Bind attempts at port 8080 by a process of the host that did not fail as they must.
-fn not_refused(host: &mut Repl) -> Result<Vec<String>> {
+/// Bind attempts at port 8080, by a process of the host, that did not fail as they must.
+fn not_refused(host: &mut Repl, sharing: &[&str]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for kind in ["stream", "dgram"] {
         for (family, address) in overlapping() {
-            for sharing in SHARING {
-                let words = format!("sequence {family} {kind} {sharing} bind={address}:8080");
+            for options in sharing {
+                let words = format!("sequence {family} {kind} {options} bind={address}:8080");
                 let results = host.results(&words)?;
                 let bind = results.last().map(|step| step["result"].clone()).unwrap_or_default();
                 if bind != "EADDRINUSE" {
@@ -64,25 +64,33 @@ fn not_refused(host: &mut Repl) -> Result<Vec<String>> {
 
 fn taken(world: &World) -> Result {
     let (mut host, mut stranger) = (Repl::host(world)?, Repl::stranger(world)?);
+    let mut remote = Repl::remote(world)?;
     let mut inside = Inside::start(world, &["-p", "8080:8080", "-p", "8080:8080/udp"])?;
-    let mut nobody_binds = |when: &str| -> Result {
-        let wrong = [not_refused(&mut host)?, not_refused(&mut stranger)?].concat();
+    let mut nobody_binds = |when: &str, same_user: &[&str]| -> Result {
+        let wrong = [not_refused(&mut host, same_user)?, not_refused(&mut stranger, SHARING)?];
+        let wrong = wrong.concat();
         let (count, some) = (wrong.len(), wrong.iter().take(8).cloned().collect::<Vec<_>>());
         ensure!(count == 0, "{when}, {count} were not refused, such as\n{}", some.join("\n"));
         Ok(())
     };
-    nobody_binds("before the server")?;
-    let server = inside.serve(world, "[::]:8080 --udp [::]:8080")?;
-    nobody_binds("beside the server")?;
-    inside.stop(server)?;
-    let deadline = Instant::now() + Duration::from_secs(1);
-    let mut back = nobody_binds("after the server");
-    while back.is_err() && Instant::now() < deadline {
-        back = nobody_binds("a second after the server");
+    nobody_binds("before the server", SHARING)?;
+    for used in [false, true] {
+        let server = inside.serve(world, "--mode peer [::]:8080 --udp [::]:8080")?;
+        nobody_binds("beside the server", SHARING)?;
+        if used {
+            // The server closes first, and its side of the connection lingers.
+            expect_all(&mut remote, "stream", 8080, &[(HOST_V4.into(), &REMOTE_V4.to_string())])?;
+        }
+        inside.stop(server)?;
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while nobody_binds("after the server", SHARING).is_err() && Instant::now() < deadline {}
+        nobody_binds("a second after the server", SHARING)?;
     }
-    back?;
-    let server = inside.serve(world, "--workers 2 --reuseport 0.0.0.0:8080 --udp 0.0.0.0:8080")?;
-    nobody_binds("beside workers")?;
+    let workers = "--workers 2 --reuseport [::]:8080 --udp [::]:8080";
+    let server = inside.serve(world, workers)?;
+    // With SO_REUSEPORT anybody of the same user may join those who have it, see socket(7).
+    let without_reuseport = SHARING.get(..2).unwrap_or_default();
+    nobody_binds("beside workers", without_reuseport)?;
     inside.stop(server)?;
     inside.end()?;
     Ok(())
@@ -203,14 +211,15 @@ fn range(world: &World) -> Result {
 
 fn nothing_left(world: &World) -> Result {
     let before = host_ports()?;
-    let maps = ["-p", "8080:8080", "-p", "8080:8080/udp", "-p", "8090-8099:8090-8099"];
+    // A port of its own: nobody connects, so no connection lingers.
+    let maps = ["-p", "8070:8080", "-p", "8070:8080/udp", "-p", "8090-8099:8090-8099"];
     let mut inside = Inside::start(world, &maps)?;
     inside.serve(world, "[::]:8080 --udp [::]:8080 [::]:8090")?;
     inside.end()?;
     ensure_eq!(host_ports()?, before, "ports on the host");
     let mut host = Repl::host(world)?;
     for kind in ["stream", "dgram"] {
-        host.succeed(&format!("sequence inet6 {kind} bind=[::]:8080"))?;
+        host.succeed(&format!("sequence inet6 {kind} bind=[::]:8070"))?;
     }
     Ok(())
 }
