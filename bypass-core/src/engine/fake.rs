@@ -90,6 +90,10 @@ pub(super) struct Fake {
     pub(super) host_bind: Result<(), Errno>,
     /// Host sockets that were bound at a published address, with their pin.
     pub(super) host_binds: Vec<(SocketAddr, Option<u32>)>,
+    /// Published addresses that a container socket serves, and its own.
+    pub(super) from_inside: Vec<(Index, SocketAddr)>,
+    /// Container ports whose published sockets listen.
+    pub(super) listeners: Vec<u16>,
     pub(super) shut: Vec<usize>,
     /// Devices of destinations that are not behind [`ETH`].
     pub(super) devices: HashMap<IpAddr, u32>,
@@ -132,6 +136,8 @@ impl Default for Fake {
             served: HashMap::new(),
             host_bind: Ok(()),
             host_binds: Vec::new(),
+            from_inside: Vec::new(),
+            listeners: Vec::new(),
             shut: Vec::new(),
             devices: HashMap::new(),
             unbinds_with_connection: HashSet::new(),
@@ -449,10 +455,21 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn serve(&mut self, _tid: i32, twin: &usize, choice: &Choice, _old: &usize) {
+    fn serve(&mut self, twin: &usize, choice: &Choice, _pin: Option<u32>, _old: &usize) {
         assert!(self.table.values().any(|sock| sock == twin), "the target does not hold it");
         self.served.extend(choice.own.iter().map(|index| (*index, choice.families)));
     }
+
+    fn serve_from_inside(&mut self, _tid: i32, sock: &usize, indices: &[Index], addr: SocketAddr) {
+        assert_eq!(self.socks[*sock].netns, CONTAINER);
+        self.from_inside.extend(indices.iter().map(|index| (*index, addr)));
+    }
+
+    fn serve_listeners(&mut self, container_port: u16) {
+        self.listeners.push(container_port);
+    }
+
+    fn settle_ports(&mut self) {}
 
     fn serving(&mut self, index: Index) -> Option<Families> {
         self.served.get(&index).copied()
