@@ -1,11 +1,14 @@
 //! A shell inside `bypass-cli run`, for servers and programs that were not written by us.
 
+use std::process::ExitStatus;
+
 use serde_json::Value;
 use test_support::failure::Context;
-use test_support::process::{self, Finished, PATIENCE, Running};
+use test_support::process::{self, PATIENCE, Running};
 use test_support::{Result, World, ensure, fail};
 
 use crate::client::steps;
+use crate::repl::END_LIMIT;
 
 /// A shell that runs one script after another.
 #[derive(Debug)]
@@ -106,8 +109,16 @@ impl Inside {
     }
 
     /// Ends the shell, and with it the run.
-    pub(crate) fn end(mut self) -> Result<Finished> {
+    pub(crate) fn end(mut self) -> Result<ExitStatus> {
         self.running.close_input();
-        self.running.finish(PATIENCE)
+        self.running.wait(PATIENCE)
+    }
+}
+
+impl Drop for Inside {
+    /// Lets it end by itself: of a run that is killed, the ports are free a moment later.
+    fn drop(&mut self) {
+        self.running.close_input();
+        let _killed = self.running.wait(END_LIMIT);
     }
 }

@@ -11,6 +11,7 @@ mod dns;
 mod egress;
 mod inside;
 mod leaks;
+mod names;
 mod net;
 mod parking;
 mod policy;
@@ -20,6 +21,7 @@ mod repl;
 mod reserve;
 mod run_basics;
 mod serve;
+mod udp;
 mod world_selftest;
 
 use std::process::ExitCode;
@@ -35,6 +37,8 @@ fn main() -> Result<ExitCode> {
         publish::SCENARIOS,
         reserve::SCENARIOS,
         publish_table::SCENARIOS,
+        names::SCENARIOS,
+        udp::SCENARIOS,
         dns::SCENARIOS,
         parking::SCENARIOS,
         leaks::SCENARIOS,

@@ -106,3 +106,14 @@ impl Repl {
         Ok(answer)
     }
 }
+
+impl Drop for Repl {
+    /// Lets it end by itself: of a run that is killed, the ports are free a moment later.
+    fn drop(&mut self) {
+        self.running.close_input();
+        let _killed = self.running.wait(END_LIMIT);
+    }
+}
+
+/// Longer than a run takes to end.
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(3);
