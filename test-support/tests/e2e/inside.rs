@@ -68,15 +68,20 @@ impl Inside {
         let program = world.program("fx-server")?;
         let mut words_after = words.split(' ').skip_while(|word| *word != "--workers").skip(1);
         let workers: usize = words_after.next().map_or(Ok(1), str::parse)?;
-        self.running
-            .write(format!("{} {words} & echo \"@pid $!\"\n", program.display()).as_bytes())?;
-        let (mut pid, mut ready) = (None, 0);
-        while pid.is_none() || ready < workers {
+        self.launch(&format!("{} {words}", program.display()), "ready", workers)
+    }
+
+    /// Starts a program in the background, waits for `count` lines with `ready`, and returns
+    /// its process id inside.
+    pub(crate) fn launch(&mut self, command: &str, ready: &str, count: usize) -> Result<u32> {
+        self.running.write(format!("{command} 2>&1 & echo \"@pid $!\"\n").as_bytes())?;
+        let (mut pid, mut seen) = (None, 0);
+        while pid.is_none() || seen < count {
             let line = self.running.line("", PATIENCE)?;
             match line.strip_prefix("@pid ") {
                 Some(text) => pid = Some(text.parse()?),
-                None if line.starts_with("failed ") => fail!("fx-server {words}: {line}"),
-                None => ready += usize::from(line == "ready"),
+                None if line.starts_with("failed ") => fail!("`{command}`: {line}"),
+                None => seen += usize::from(line.contains(ready)),
             }
         }
         Ok(pid.unwrap_or_default())

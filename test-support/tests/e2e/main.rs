@@ -21,6 +21,7 @@ mod repl;
 mod reserve;
 mod run_basics;
 mod serve;
+mod servers;
 mod udp;
 mod world_selftest;
 
@@ -39,6 +40,7 @@ fn main() -> Result<ExitCode> {
         publish_table::SCENARIOS,
         names::SCENARIOS,
         udp::SCENARIOS,
+        servers::SCENARIOS,
         dns::SCENARIOS,
         parking::SCENARIOS,
         leaks::SCENARIOS,
