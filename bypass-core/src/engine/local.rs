@@ -79,7 +79,6 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// True if it was bound.
-
     pub(super) fn bind_inside(
         &self,
         k: &mut K,
