@@ -284,10 +284,10 @@ fn untimed(results: &Value) -> Value {
 
 /// Binding a low port takes `CAP_NET_BIND_SERVICE` inside, as it does natively.
 fn low_ports(world: &World) -> Result {
-    let mut unable = Repl::bypassed(world, &["-p", "8081:80"])?;
+    let mut unable = Repl::bypassed(world, &["-p", "8078:80"])?;
     let refused = unable.results("open a inet bind=0.0.0.0:80")?;
     ensure_eq!(refused[0]["result"], "EACCES", "port 80 without a capability");
-    let mut able = Repl::bypassed(world, &["--map-root", "-p", "8082:80"])?;
+    let mut able = Repl::bypassed(world, &["--map-root", "-p", "8079:80"])?;
     able.succeed("open a inet bind=0.0.0.0:80 listen=5")?;
     Ok(())
 }

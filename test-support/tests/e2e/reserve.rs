@@ -1,6 +1,6 @@
 //! Host ports are ours from the start of a run to its end, and nobody else's.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use test_support::harness::{Group, Scenario};
@@ -181,14 +181,23 @@ fn contradictions(world: &World) -> Result {
     Ok(())
 }
 
-/// The server closes first, so its side of each connection lingers in TIME-WAIT.
+/// The server closes first, so its side of each connection lingers in TIME-WAIT; that of a
+/// relay as well.
 fn again(world: &World) -> Result {
-    let mut remote = Repl::remote(world)?;
+    let (mut remote, mut host) = (Repl::remote(world)?, Repl::host(world)?);
+    let maps = ["-p", "8068:8080", "-p", "127.0.0.1:8069:8081", "-p", "[::1]:8069:8081"];
     for _ in 0..3 {
-        let mut inside = Inside::start(world, &["-p", "8080:8080"])?;
-        inside.serve(world, "--mode peer [::]:8080")?;
-        for (to, seen) in &remote_as_seen() {
-            expect_all(&mut remote, "stream", 8080, &[(*to, seen)])?;
+        let mut inside = Inside::start(world, &maps)?;
+        for _ in 0..2 {
+            let server = inside.serve(world, "--mode peer [::]:8080 [::]:8081")?;
+            for (to, seen) in &remote_as_seen() {
+                expect_all(&mut remote, "stream", 8068, &[(*to, seen)])?;
+            }
+            for to in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+                let answer = host.who("stream", SocketAddr::new(to, 8069))?;
+                ensure!(answer.parse::<IpAddr>().is_ok(), "{to}, port 8069: {answer}");
+            }
+            inside.stop(server)?;
         }
         inside.end()?;
     }
