@@ -17,6 +17,7 @@
 //! | `wait` | poll until writable, then `SO_ERROR` |
 //! | `epoll-add` `epoll-wait` | register with an epoll, wait for its event |
 //! | `dup` | go on with a duplicate; the first one stays open |
+//! | `child:STEP` | a forked child makes that call |
 //! | `new` | go on with a fresh socket |
 
 use std::io;
@@ -97,6 +98,9 @@ impl Subject {
 
     /// Makes one call; the outer error is a step that cannot be understood.
     fn step(&mut self, step: &str) -> Result<Outcome> {
+        if let Some(step) = step.strip_prefix("child:") {
+            return self.in_child(step);
+        }
         if let Some(option) = step.strip_prefix("set:") {
             let (name, value) = option.split_once('=').context("set:NAME=VALUE")?;
             let option = options::by_name(name).context(name)?;
@@ -123,6 +127,20 @@ impl Subject {
             Some(("listen", backlog)) => done(listen(&self.socket, backlog.parse()?)),
             Some((name, address)) => self.call_with(name, address.parse()?)?,
         })
+    }
+
+    /// Makes a call in a child; an error is told as `EIO`, whatever it was.
+    fn in_child(&mut self, step: &str) -> Result<Outcome> {
+        let Some(child) = sys::fork()? else {
+            let outcome = self.step(step);
+            #[expect(clippy::exit, reason = "the child must not run on as a second parent")]
+            std::process::exit(i32::from(!matches!(outcome, Ok(Ok(_)))));
+        };
+        let child = nix::unistd::Pid::from_raw(i32::try_from(child)?);
+        match nix::sys::wait::waitpid(child, None)? {
+            nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(Ok(Value::Null)),
+            _ => Ok(Err(io::Error::from_raw_os_error(libc::EIO))),
+        }
     }
 
     fn call_with(&self, name: &str, address: SocketAddr) -> Result<Outcome> {
