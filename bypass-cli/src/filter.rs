@@ -14,6 +14,13 @@ pub(crate) struct Traps {
     pub(crate) sends: bool,
 }
 
+impl Traps {
+    /// Whether all that the others trap is trapped.
+    pub(crate) fn cover(self, others: Self) -> bool {
+        self.names >= others.names && self.messages >= others.messages && self.sends >= others.sends
+    }
+}
+
 /// What happens to a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::ProfileArgs;
 use crate::filter::{Action, Rule, Traps, When, rules};
+use crate::metadata::Metadata;
 use crate::serve::{SocketPathError, socket_path};
 
 /// The profile could not be printed.
@@ -40,7 +41,7 @@ fn profile(socket: &str, traps: Traps) -> Value {
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": [NATIVE],
         "listenerPath": socket,
-        "listenerMetadata": "bypass",
+        "listenerMetadata": Metadata(traps).to_string(),
         "syscalls": rules(traps).map(entry).collect::<Vec<_>>(),
     })
 }
@@ -115,6 +116,12 @@ mod tests {
             })]
         );
         assert!(of(none, "getsockname").is_empty());
+    }
+
+    #[test]
+    fn the_metadata_tells_the_traps() {
+        let traps = Traps { messages: true, ..Traps::default() };
+        assert_eq!(profile("/s", traps)["listenerMetadata"], "bypass messages");
     }
 
     #[test]

@@ -227,4 +227,23 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_confines_host_udp_sockets_is_always_trapped() {
+        for udp in ["--udp=off", "--udp=connected", "--udp=all"] {
+            for how in ["--udp-sends=trapped", "--udp-sends=free"] {
+                for denies in [false, true] {
+                    let args = args(&[udp, how]).unwrap();
+                    let list = args.list().unwrap();
+                    let confining = args.confining(&list, denies);
+                    assert_eq!(confining.is_none(), udp == "--udp=off", "{udp} {how}");
+                    let confining = confining.unwrap_or_default();
+                    assert!(args.traps(&list, denies).cover(confining), "{udp} {how}");
+                    let confined = udp != "--udp=off" && how != "--udp-sends=free";
+                    assert_eq!(confining.messages, confined, "{udp} {how}");
+                    assert_eq!(confining.sends, confined && denies, "{udp} {how}");
+                }
+            }
+        }
+    }
 }

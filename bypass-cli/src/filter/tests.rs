@@ -5,6 +5,18 @@ fn all_traps() -> impl Iterator<Item = Traps> {
 }
 
 #[test]
+fn traps_cover_themselves_and_less() {
+    for traps in all_traps() {
+        for others in all_traps() {
+            let more = (others.names && !traps.names)
+                || (others.messages && !traps.messages)
+                || (others.sends && !traps.sends);
+            assert_eq!(traps.cover(others), !more, "{traps:?} {others:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_asked_for_is_all_that_is_added() {
     let notified = |traps| -> Vec<&str> {
         rules(traps).filter(|rule| rule.action == Action::Notify).map(|rule| rule.name).collect()
