@@ -20,6 +20,7 @@ use seccomp_notify::{Listener, Received};
 use crate::call::Call;
 use crate::engine::{Engine, Facts};
 use crate::live::{Event, Live};
+use crate::ports::Ports;
 use crate::stats::{Snapshot, Stats};
 use crate::supervisor::{AttachError, Host};
 
@@ -74,6 +75,7 @@ impl Container {
         listener: Listener,
         host: Arc<Host>,
         facts: Facts,
+        ports: Ports,
         on_end: Option<OnEnd>,
     ) -> Result<Self, AttachError> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -90,7 +92,7 @@ impl Container {
             end: Condvar::new(),
             over,
         });
-        let live = Live::new(host).map_err(|source| AttachError::EpollCall { source })?;
+        let live = Live::new(host, ports).map_err(|source| AttachError::EpollCall { source })?;
         let (commands, inbox) = mpsc::channel();
         let mut served = Served {
             listeners: vec![listener],

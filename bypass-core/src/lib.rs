@@ -49,15 +49,23 @@
 mod call;
 mod container;
 mod engine;
+mod inside;
 mod live;
 mod policy;
+mod ports;
+mod publish;
 mod reason;
 mod stats;
 mod supervisor;
 mod targets;
 
 pub use self::container::{Container, End};
+pub use self::engine::Udp;
 pub use self::policy::{Policy, PolicyBuilder, Verdict};
+pub use self::ports::{Ports, Published, ReserveError};
+pub use self::publish::{
+    HostPort, PortMap, Protocol, Publish, PublishConflict, PublishList, PublishParseError,
+};
 pub use self::reason::Reason;
 pub use self::stats::{Outcome, Snapshot, Stats, Times};
 pub use self::supervisor::{AttachError, Settings, StartError, Supervisor};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use seccomp_notify::{AddFd, AddFdOutcome, Errno, Notification, Reply, ReplyOutco
 use sockaddr_inspect::{FetchError, ForeignAddr, ProcessMemory, RawSockAddr};
 
 use crate::engine::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
+use crate::inside::Inside;
+use crate::ports::{Choice, Families, Index, Ports};
 use crate::supervisor::Host;
 use crate::targets::Targets;
 
@@ -27,6 +29,10 @@ const CAP_NET_BIND_SERVICE: u32 = 10;
 /// the family: EAFNOSUPPORT, and nothing else happens (tcp_v4_connect, tcp_v6_connect).
 const NOWHERE: [u8; 28] = [0xff; 28];
 
+/// Addresses that nobody has (RFC 5737, RFC 3849): the way to them is that of the default route.
+const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 64;
 
@@ -36,6 +42,8 @@ const EVENTS: usize = 64;
 /// make most of it happen as often as it likes.
 pub(crate) struct Live {
     host: Arc<Host>,
+    ports: Ports,
+    inside: Inside,
     targets: Targets,
     epoll: OwnedFd,
     /// The threads of parked calls, to notice their end.
@@ -52,9 +60,16 @@ pub(crate) enum Event {
 }
 
 impl Live {
-    pub(crate) fn new(host: Arc<Host>) -> io::Result<Self> {
+    pub(crate) fn new(host: Arc<Host>, ports: Ports) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { host, targets: Targets::default(), epoll, watched: HashMap::new() })
+        Ok(Self {
+            host,
+            ports,
+            inside: Inside::default(),
+            targets: Targets::default(),
+            epoll,
+            watched: HashMap::new(),
+        })
     }
 
     /// Readable when [`events`](Self::events) has something to tell.
@@ -188,6 +203,18 @@ impl Kernel for Live {
         rustix::net::getsockname(sock).ok().and_then(|addr| SocketAddr::try_from(addr).ok())
     }
 
+    fn peer(&mut self, sock: &OwnedFd) -> Option<SocketAddr> {
+        rustix::net::getpeername(sock).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok())
+    }
+
+    fn is_v6_only(&mut self, sock: &OwnedFd) -> bool {
+        rustix::net::sockopt::ipv6_v6only(sock).unwrap_or(false)
+    }
+
+    fn pin_of(&mut self, sock: &OwnedFd) -> Option<u32> {
+        netns_socket::pinned_to(sock).ok().filter(|device| *device != 0)
+    }
+
     fn is_blocking(&mut self, sock: &OwnedFd) -> bool {
         rustix::fs::fcntl_getfl(sock).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK))
     }
@@ -215,6 +242,19 @@ impl Kernel for Live {
         })
     }
 
+    fn egress_of_server(&mut self, host: IpAddr) -> Egress {
+        let toward = match host {
+            IpAddr::V4(ip) if ip.is_unspecified() => OUTSIDE_V4.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => OUTSIDE_V6.into(),
+            ip => ip,
+        };
+        self.egress(toward, 0)
+    }
+
+    fn is_own_address(&mut self, tid: i32, ip: IpAddr) -> bool {
+        self.targets.get(tid).is_some_and(|target| self.inside.has_address(target, ip))
+    }
+
     fn twin(
         &mut self,
         tid: i32,
@@ -223,7 +263,7 @@ impl Kernel for Live {
         place: Place,
     ) -> Result<OwnedFd, TwinError> {
         let twin = match place {
-            Place::Host { .. } => netns_socket::create_twin(id, true).ok(),
+            Place::Host { .. } | Place::Server { .. } => netns_socket::create_twin(id, true).ok(),
             Place::Container => self
                 .targets
                 .get(tid)
@@ -233,10 +273,14 @@ impl Kernel for Live {
         let captured = if self.is_pinned(id) {
             SocketState::capture_pinned(model, id)
         } else {
-            SocketState::capture_part(model, id, Part::BeforeConnect)
+            let part = match place {
+                Place::Server { .. } => Part::Whole,
+                _ => Part::BeforeConnect,
+            };
+            SocketState::capture_part(model, id, part)
         };
         Self::copy(&twin, captured)?;
-        if let Place::Host { pin: Some(ifindex) } = place {
+        if let Place::Host { pin: Some(ifindex) } | Place::Server { pin: Some(ifindex) } = place {
             let _pinned = netns_socket::pin(&twin, ifindex).map_err(|_unpinned| TwinError::Pin)?;
         }
         Ok(twin)
@@ -246,13 +290,37 @@ impl Kernel for Live {
         step(connect_at_once(twin, addr, blocking), blocking)
     }
 
-    fn finish(&mut self, twin: &OwnedFd, model: &OwnedFd, id: &Identity) -> Result<(), TwinError> {
-        if !self.is_pinned(id) {
+    fn finish(
+        &mut self,
+        twin: &OwnedFd,
+        model: &OwnedFd,
+        id: &Identity,
+        place: Place,
+    ) -> Result<(), TwinError> {
+        let whole = self.is_pinned(id) || matches!(place, Place::Server { .. });
+        if !whole {
             Self::copy(twin, SocketState::capture_part(model, id, Part::AfterConnect))?;
         }
         // Last, since until now the twin was not to block.
         let flags = FileFlags::capture(model).map_err(|_unreadable| TwinError::Make)?;
         flags.apply(twin).map_err(|_unwritable| TwinError::Make)
+    }
+
+    fn bind_published(
+        &mut self,
+        twin: &OwnedFd,
+        choice: &Choice,
+        pin: Option<u32>,
+    ) -> Result<(), Errno> {
+        self.ports.bind(twin, choice, pin.is_some())
+    }
+
+    fn serve(&mut self, _tid: i32, twin: &OwnedFd, choice: &Choice, _old: &OwnedFd) {
+        self.ports.serve(choice, twin);
+    }
+
+    fn serving(&mut self, index: Index) -> Option<Families> {
+        self.ports.serving(index)
     }
 
     fn connect(&mut self, sock: &OwnedFd, addr: &RawSockAddr, blocking: bool) -> Step {
@@ -275,6 +343,10 @@ impl Kernel for Live {
 
     fn listen(&mut self, sock: &OwnedFd, backlog: i32) -> Result<(), Errno> {
         rustix::net::listen(sock, backlog)
+    }
+
+    fn shut_down(&mut self, sock: &OwnedFd) {
+        rustix::net::shutdown(sock, rustix::net::Shutdown::Both).ok();
     }
 
     fn dissolve(&mut self, sock: &OwnedFd) -> Result<(), Errno> {

@@ -53,6 +53,8 @@ reasons! {
     SourcePort = "source_port",
     /// The socket has a property that cannot be copied.
     Option = "option",
+    /// The port is published.
+    Published = "published",
     /// `bind` and `listen` act in the container.
     Local = "local",
     /// The host has no route to the destination.

@@ -8,8 +8,9 @@ use netns_socket::{RouteError, Router};
 use seccomp_notify::Listener;
 
 use crate::container::{Container, OnEnd};
-use crate::engine::Facts;
+use crate::engine::{Facts, Udp};
 use crate::policy::Policy;
+use crate::ports::Ports;
 use crate::stats::Snapshot;
 
 /// Calls of one container that may wait at a time, where descriptors are plenty.
@@ -95,6 +96,8 @@ pub enum AttachError {
 pub struct Settings {
     name: String,
     policy: Arc<Policy>,
+    ports: Ports,
+    udp: Udp,
     pin: bool,
     netns: Option<u64>,
     on_end: Option<OnEnd>,
@@ -105,6 +108,8 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("name", &self.name)
             .field("policy", &self.policy)
+            .field("ports", &self.ports)
+            .field("udp", &self.udp)
             .field("pin", &self.pin)
             .field("netns", &self.netns)
             .finish_non_exhaustive()
@@ -114,7 +119,29 @@ impl std::fmt::Debug for Settings {
 impl Settings {
     /// A container with this name (for logs) under this policy. Host sockets are pinned.
     pub fn new(name: impl Into<String>, policy: impl Into<Arc<Policy>>) -> Self {
-        Self { name: name.into(), policy: policy.into(), pin: true, netns: None, on_end: None }
+        Self {
+            name: name.into(),
+            policy: policy.into(),
+            ports: Ports::none(),
+            udp: Udp::default(),
+            pin: true,
+            netns: None,
+            on_end: None,
+        }
+    }
+
+    /// The host ports that the container serves. Several containers may be given the same.
+    #[must_use]
+    pub fn publish(mut self, ports: Ports) -> Self {
+        self.ports = ports;
+        self
+    }
+
+    /// Which UDP sockets are switched.
+    #[must_use]
+    pub fn udp(mut self, udp: Udp) -> Self {
+        self.udp = udp;
+        self
     }
 
     /// Whether host sockets are bound to their egress device (`SO_BINDTOIFINDEX`).
@@ -165,15 +192,17 @@ impl Supervisor {
     /// Where the descriptors or the thread for it cannot be had. The listener is closed
     /// then, and the calls it traps fail with ENOSYS.
     pub fn attach(&self, listener: Listener, settings: Settings) -> Result<Container, AttachError> {
-        let Settings { name, policy, pin, netns, on_end } = settings;
+        let Settings { name, policy, ports, udp, pin, netns, on_end } = settings;
         let facts = Facts {
             policy,
+            ports: ports.table(),
+            udp,
             pin,
             host_netns: self.host.netns,
             container_netns: netns,
             max_waiting: max_waiting(),
         };
-        Container::start(name, listener, Arc::clone(&self.host), facts, on_end)
+        Container::start(name, listener, Arc::clone(&self.host), facts, ports, on_end)
     }
 }
 

@@ -157,6 +157,11 @@ pub fn registration(
         .map(|line| Registration { events: line.events, data: line.data }))
 }
 
+/// The data of everything that an epoll watches, from the text of its fdinfo.
+pub(crate) fn data_in(fdinfo: &str) -> impl Iterator<Item = u64> {
+    fdinfo.lines().filter_map(Line::parse).map(|line| line.data)
+}
+
 /// A line such as `tfd: 5 events: 19 data: 5 pos:0 ino:2f sdev:8`: the first number and `pos` in
 /// decimal, the others in hexadecimal.
 struct Line {

@@ -70,6 +70,7 @@ mod state;
 #[expect(unsafe_code, reason = "system calls that rustix does not wrap; reviewed as one file")]
 mod sys;
 mod twin;
+mod vigil;
 
 pub use rustix::io::Errno;
 
@@ -85,3 +86,4 @@ pub use crate::pin::{PinError, Pinned, pin, pinned_to};
 pub use crate::route::{Egress, RouteError, Router};
 pub use crate::state::{Applied, ApplyError, Captured, Refusal, SocketState};
 pub use crate::twin::{SocketSpec, create_twin};
+pub use crate::vigil::{Vigil, VigilError, Watched};

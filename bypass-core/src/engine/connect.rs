@@ -9,14 +9,15 @@ use sockaddr_inspect::{Destination, ForeignAddr, RawSockAddr, SockAddr};
 
 use super::parked::{Parked, Wait};
 use super::{
-    Answer, DENIED, Engine, Installed, Kernel, Place, Probe, Step, Target, TwinError, Whose, is_ip,
+    Answer, DENIED, Engine, Installed, Kernel, LOOPBACK_DEVICE, Place, Probe, Step, Target,
+    TwinError, Udp, Whose, is_ip,
 };
 use crate::Reason;
 use crate::policy::Verdict;
 use crate::stats::Outcome;
 
 /// How a call ended, if it has.
-type Ended = Option<(Outcome, Reason)>;
+pub(super) type Ended = Option<(Outcome, Reason)>;
 
 impl<K: Kernel> Engine<K> {
     pub(super) fn connect(
@@ -61,8 +62,12 @@ impl<K: Kernel> Engine<K> {
         };
         let call = ConnectCall { target, sock, id, addr };
         let ended = match self.whose(&id) {
+            Whose::Host if id.is_udp() => self.connect_host_datagram(k, note, call, now),
             Whose::Host => self.connect_host(k, note, call, now),
             Whose::Container if id.is_tcp() => self.connect_container(k, note, call, now),
+            Whose::Container if id.is_udp() && self.facts.udp != Udp::Off => {
+                self.connect_datagram(k, note, call, now)
+            }
             Whose::Container => self.leave(k, note, call, Reason::Protocol, now),
             Whose::Nested => self.leave(k, note, call, Reason::NestedNetns, now),
         };
@@ -81,7 +86,19 @@ impl<K: Kernel> Engine<K> {
         let Some(dest) = call.destination() else {
             return self.leave(k, note, call, Reason::Address, now);
         };
-        match self.facts.policy.decide(&Destination::of(dest)) {
+        let normal = Destination::of(dest);
+        let verdict = self.facts.policy.decide(&normal);
+        if !matches!(verdict, Verdict::Deny(_))
+            && let Some(host) = self.own_service(k, &call, &normal)
+            && k.tcp_state(&call.sock) == Some(TcpState::Close)
+        {
+            let reason = match verdict {
+                Verdict::Leave(reason) => reason,
+                _ => Reason::Published,
+            };
+            return self.connect_own_service(k, note, call, host, reason, now);
+        }
+        match verdict {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
             Verdict::Deny(reason) => deny(k, note, reason),
             Verdict::Bypass => {
@@ -144,7 +161,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Makes the connection from the host's namespace.
-    fn switch(
+    pub(super) fn switch(
         &mut self,
         k: &mut K,
         note: K::Note,
@@ -193,7 +210,7 @@ impl<K: Kernel> Engine<K> {
                 return Some((Outcome::Failed, Reason::Allowed));
             }
         };
-        if k.finish(&twin, &call.sock, &call.id).is_err() {
+        if k.finish(&twin, &call.sock, &call.id, place).is_err() {
             return self.stay(k, note, call, Reason::Option, now);
         }
         let Target { tid, fd } = call.target;
@@ -218,7 +235,7 @@ impl<K: Kernel> Engine<K> {
 
     /// A switch that did not come about: the connection is made where the socket is,
     /// if that is the container.
-    fn stay(
+    pub(super) fn stay(
         &mut self,
         k: &mut K,
         note: K::Note,
@@ -237,7 +254,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Lets the call act in the container: we make it ourselves, on the socket we hold
     /// and with the address we copied, since the target could exchange both meanwhile.
-    fn leave(
+    pub(super) fn leave(
         &mut self,
         k: &mut K,
         note: K::Note,
@@ -283,8 +300,11 @@ impl<K: Kernel> Engine<K> {
     /// `connect(AF_UNSPEC)`: the application gets a container socket again.
     fn dissolve(&mut self, k: &mut K, note: K::Note, call: ConnectCall<K>) -> Ended {
         // First the connection, so that the peer sees it end as it would natively, even
-        // where other descriptors still hold the host socket.
-        if let Err(errno) = k.dissolve(&call.sock) {
+        // where other descriptors still hold the host socket. One that could reach the host's
+        // loopback must not be left without a connection: shut down, it can have no other.
+        if k.pin_of(&call.sock).is_none_or(|device| device == LOOPBACK_DEVICE) {
+            k.shut_down(&call.sock);
+        } else if let Err(errno) = k.dissolve(&call.sock) {
             return answered(k, note, Answer::Fail(errno));
         }
         match self.put_back(k, &note, &call.target, &call.sock, &call.id) {
@@ -307,7 +327,7 @@ impl<K: Kernel> Engine<K> {
     ) -> Result<K::Sock, Installed> {
         let twin = k
             .twin(target.tid, sock, id, Place::Container)
-            .and_then(|twin| k.finish(&twin, sock, id).map(|()| twin))
+            .and_then(|twin| k.finish(&twin, sock, id, Place::Container).map(|()| twin))
             .map_err(|_unmade| Installed::Refused)?;
         if !k.transplant(target.tid, target.fd, sock, &twin) {
             return Err(Installed::Refused);
@@ -320,16 +340,16 @@ impl<K: Kernel> Engine<K> {
 }
 
 /// What a `connect` acts on: our own copies of everything.
-struct ConnectCall<K: Kernel> {
-    target: Target,
-    sock: K::Sock,
-    id: Identity,
-    addr: RawSockAddr,
+pub(super) struct ConnectCall<K: Kernel> {
+    pub(super) target: Target,
+    pub(super) sock: K::Sock,
+    pub(super) id: Identity,
+    pub(super) addr: RawSockAddr,
 }
 
 impl<K: Kernel> ConnectCall<K> {
     /// The destination, where this socket can connect to it at all.
-    fn destination(&self) -> Option<SocketAddr> {
+    pub(super) fn destination(&self) -> Option<SocketAddr> {
         match (self.id.domain, self.addr.decode()) {
             (Domain::Inet, Ok(SockAddr::V4(addr))) => Some(SocketAddr::V4(addr)),
             (Domain::Inet6, Ok(SockAddr::V6(addr))) => Some(SocketAddr::V6(addr)),
@@ -353,20 +373,20 @@ fn log(target: &Target, addr: &RawSockAddr, ended: Ended) {
     }
 }
 
-fn deny<K: Kernel>(k: &mut K, note: K::Note, reason: Reason) -> Ended {
+pub(super) fn deny<K: Kernel>(k: &mut K, note: K::Note, reason: Reason) -> Ended {
     k.answer(note, Answer::Fail(DENIED));
     Some((Outcome::Denied, reason))
 }
 
 /// What the kernel would have answered on this socket without any of us.
-fn answered<K: Kernel>(k: &mut K, note: K::Note, answer: Answer) -> Ended {
+pub(super) fn answered<K: Kernel>(k: &mut K, note: K::Note, answer: Answer) -> Ended {
     k.answer(note, answer);
     Some((Outcome::Host, Reason::SocketState))
 }
 
 /// The target has a host socket that it may not use for this, and there is no other to
 /// give: the call fails, confinement holds.
-fn failed_put_back<K: Kernel>(k: &mut K, note: K::Note, installed: Installed) -> Ended {
+pub(super) fn failed_put_back<K: Kernel>(k: &mut K, note: K::Note, installed: Installed) -> Ended {
     if installed == Installed::Gone {
         return Some((Outcome::Gone, Reason::PutBack));
     }
@@ -374,7 +394,7 @@ fn failed_put_back<K: Kernel>(k: &mut K, note: K::Note, installed: Installed) ->
     Some((Outcome::Denied, Reason::PutBack))
 }
 
-fn is_wildcard(ip: IpAddr) -> bool {
+pub(super) fn is_wildcard(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_unspecified(),
         IpAddr::V6(ip) => ip.is_unspecified() || ip.to_ipv4_mapped() == Some(Ipv4Addr::UNSPECIFIED),

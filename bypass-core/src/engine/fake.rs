@@ -12,6 +12,8 @@ use netns_socket::{Domain, Egress, Identity, Kind, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr, SockAddr};
 
+use crate::ports::{Choice, Families, Index};
+
 use super::kernel::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
 
 pub(super) const HOST: u64 = 1;
@@ -39,6 +41,7 @@ pub(super) struct FakeSock {
     pub(super) local: SocketAddr,
     pub(super) pin: Option<u32>,
     pub(super) peer: Option<SocketAddr>,
+    pub(super) v6_only: bool,
 }
 
 /// The steps that can be made to fail, once each.
@@ -78,6 +81,15 @@ pub(super) struct Fake {
     pub(super) host_connects: Vec<(SocketAddr, Option<u32>)>,
     pub(super) host_listens: usize,
     pub(super) privileged: bool,
+    /// Addresses of the container beside loopback.
+    pub(super) own_addresses: HashSet<IpAddr>,
+    /// Published addresses that are served, and for what.
+    pub(super) served: HashMap<Index, Families>,
+    /// What the next bind at a published host address says.
+    pub(super) host_bind: Result<(), Errno>,
+    /// Host sockets that were bound at a published address, with their pin.
+    pub(super) host_binds: Vec<(SocketAddr, Option<u32>)>,
+    pub(super) shut: Vec<usize>,
 }
 
 /// An unanswered notification; tells the world if it is lost.
@@ -107,6 +119,11 @@ impl Default for Fake {
             host_connects: Vec::new(),
             host_listens: 0,
             privileged: true,
+            own_addresses: HashSet::new(),
+            served: HashMap::new(),
+            host_bind: Ok(()),
+            host_binds: Vec::new(),
+            shut: Vec::new(),
         }
     }
 }
@@ -125,6 +142,7 @@ impl Fake {
             local: any.parse().unwrap(),
             pin: None,
             peer: None,
+            v6_only: false,
         });
         self.table.insert(fd, self.socks.len() - 1);
         self.socks.len() - 1
@@ -145,7 +163,8 @@ impl Fake {
             Err(malformed) => return Step::Failed(Errno::from_raw_os_error(malformed.errno())),
         };
         if decoded == SockAddr::Unspec {
-            self.socks[*sock].state = TcpState::Close;
+            let sock = &mut self.socks[*sock];
+            (sock.state, sock.peer) = (TcpState::Close, None);
             return Step::Done;
         }
         let Some(dest) = decoded.ip() else { return Step::Failed(Errno::AFNOSUPPORT) };
@@ -153,7 +172,11 @@ impl Fake {
         if fake.netns == HOST {
             self.host_connects.push((dest, fake.pin));
         }
-        let peer = self.peer(fake.netns, fake.peer.unwrap_or(dest));
+        if fake.protocol == libc::IPPROTO_UDP {
+            self.socks[*sock].peer = Some(dest);
+            return Step::Done;
+        }
+        let peer = self.peer_at(fake.netns, fake.peer.unwrap_or(dest));
         match fake.state {
             TcpState::Close | TcpState::SynSent => {
                 let first = fake.state == TcpState::Close;
@@ -181,7 +204,7 @@ impl Fake {
         }
     }
 
-    fn peer(&self, netns: u64, addr: SocketAddr) -> Peer {
+    fn peer_at(&self, netns: u64, addr: SocketAddr) -> Peer {
         self.peers.get(&(netns, addr)).copied().unwrap_or(Peer::Refuses)
     }
 }
@@ -243,6 +266,18 @@ impl Kernel for Fake {
         Some(self.socks[*sock].local)
     }
 
+    fn peer(&mut self, sock: &usize) -> Option<SocketAddr> {
+        self.socks[*sock].peer
+    }
+
+    fn is_v6_only(&mut self, sock: &usize) -> bool {
+        self.socks[*sock].v6_only
+    }
+
+    fn pin_of(&mut self, sock: &usize) -> Option<u32> {
+        self.socks[*sock].pin
+    }
+
     fn is_blocking(&mut self, sock: &usize) -> bool {
         self.socks[*sock].blocking
     }
@@ -263,6 +298,17 @@ impl Kernel for Fake {
         }
     }
 
+    fn egress_of_server(&mut self, host: IpAddr) -> Egress {
+        if host.is_unspecified() {
+            return Egress::Device { ifindex: ETH };
+        }
+        self.egress(host, 0)
+    }
+
+    fn is_own_address(&mut self, _tid: i32, ip: IpAddr) -> bool {
+        self.own_addresses.contains(&ip)
+    }
+
     fn twin(
         &mut self,
         _tid: i32,
@@ -277,7 +323,7 @@ impl Kernel for Fake {
             return Err(TwinError::Make);
         }
         let (netns, pin) = match place {
-            Place::Host { pin } => (HOST, pin),
+            Place::Host { pin } | Place::Server { pin } => (HOST, pin),
             Place::Container => (CONTAINER, None),
         };
         if pin.is_some() && self.hit(Fault::TwinPin) {
@@ -302,18 +348,26 @@ impl Kernel for Fake {
         self.begin(twin, addr, blocking)
     }
 
-    fn finish(&mut self, _twin: &usize, _model: &usize, _id: &Identity) -> Result<(), TwinError> {
+    fn finish(
+        &mut self,
+        _twin: &usize,
+        _model: &usize,
+        _id: &Identity,
+        _place: Place,
+    ) -> Result<(), TwinError> {
         if self.hit(Fault::Finish) { Err(TwinError::Make) } else { Ok(()) }
     }
 
     fn connect(&mut self, sock: &usize, addr: &RawSockAddr, blocking: bool) -> Step {
-        assert_ne!(self.socks[*sock].netns, HOST, "a host socket was given an address again");
+        let fake = &self.socks[*sock];
+        let datagram = fake.protocol == libc::IPPROTO_UDP;
+        assert!(fake.netns != HOST || datagram, "a host socket was given an address again");
         self.begin(sock, addr, blocking)
     }
 
     fn probe(&mut self, sock: &usize, _blocking: bool) -> Probe {
         let FakeSock { netns, state, peer, .. } = self.socks[*sock];
-        let waits_for = peer.map(|peer| self.peer(netns, peer));
+        let waits_for = peer.map(|peer| self.peer_at(netns, peer));
         let sock = &mut self.socks[*sock];
         match (state, waits_for) {
             (TcpState::Close, None) => Probe::Unconnected,
@@ -345,9 +399,36 @@ impl Kernel for Fake {
         Ok(())
     }
 
+    fn shut_down(&mut self, sock: &usize) {
+        self.shut.push(*sock);
+    }
+
     fn dissolve(&mut self, sock: &usize) -> Result<(), Errno> {
-        self.socks[*sock].state = TcpState::Close;
+        let sock = &mut self.socks[*sock];
+        (sock.state, sock.peer) = (TcpState::Close, None);
         Ok(())
+    }
+
+    fn bind_published(
+        &mut self,
+        twin: &usize,
+        choice: &Choice,
+        pin: Option<u32>,
+    ) -> Result<(), Errno> {
+        assert!(!self.table.values().any(|sock| sock == twin), "the target holds it already");
+        self.host_bind?;
+        self.socks[*twin].local = choice.bind;
+        self.host_binds.push((choice.bind, pin));
+        Ok(())
+    }
+
+    fn serve(&mut self, _tid: i32, twin: &usize, choice: &Choice, _old: &usize) {
+        assert!(self.table.values().any(|sock| sock == twin), "the target does not hold it");
+        self.served.extend(choice.own.iter().map(|index| (*index, choice.families)));
+    }
+
+    fn serving(&mut self, index: Index) -> Option<Families> {
+        self.served.get(&index).copied()
     }
 
     fn note_epoll(&mut self) {}

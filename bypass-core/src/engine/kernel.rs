@@ -8,6 +8,8 @@ use netns_socket::{Egress, Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
+use crate::ports::{Choice, Families, Index};
+
 /// How a trapped call is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -35,6 +37,8 @@ pub(crate) enum Lost {
 pub(crate) enum Place {
     /// In the host's namespace, bound to this device if there is one.
     Host { pin: Option<u32> },
+    /// In the host's namespace as well, for a socket that is to be bound and perhaps to listen.
+    Server { pin: Option<u32> },
     /// In the network namespace of the target.
     Container,
 }
@@ -108,6 +112,12 @@ pub(crate) trait Kernel {
     fn tcp_state(&mut self, sock: &Self::Sock) -> Option<TcpState>;
     /// The local address; `None` where it cannot be told.
     fn local(&mut self, sock: &Self::Sock) -> Option<SocketAddr>;
+    /// The address it is connected to; `None` for one that is not.
+    fn peer(&mut self, sock: &Self::Sock) -> Option<SocketAddr>;
+    /// `IPV6_V6ONLY`
+    fn is_v6_only(&mut self, sock: &Self::Sock) -> bool;
+    /// The device that the socket is bound to.
+    fn pin_of(&mut self, sock: &Self::Sock) -> Option<u32>;
     fn is_blocking(&mut self, sock: &Self::Sock) -> bool;
     /// `SO_SNDTIMEO`; `None` waits for ever.
     fn send_timeout(&mut self, sock: &Self::Sock) -> Option<Duration>;
@@ -115,6 +125,11 @@ pub(crate) trait Kernel {
     fn may_bind_privileged(&mut self, tid: i32, port: u16) -> bool;
 
     fn egress(&mut self, ip: IpAddr, scope_id: u32) -> Egress;
+    /// The device by which a host address is reached from outside: the one that carries it, or
+    /// for a wildcard that of the way out.
+    fn egress_of_server(&mut self, host: IpAddr) -> Egress;
+    /// Whether the address is one of the target's own namespace.
+    fn is_own_address(&mut self, tid: i32, ip: IpAddr) -> bool;
     /// A new socket with as much of the state of `model` as a connection depends on, and
     /// with every property checked that could keep it from being a twin. `tid` made the
     /// call. Until [`finish`](Self::finish) it is ours alone and never blocks.
@@ -135,15 +150,31 @@ pub(crate) trait Kernel {
         twin: &Self::Sock,
         model: &Self::Sock,
         id: &Identity,
+        place: Place,
     ) -> Result<(), TwinError>;
 
-    /// connect(2) on a container socket that the target holds too, without waiting.
+    /// Binds a twin to the host address that is published, in place of the reservation.
+    fn bind_published(
+        &mut self,
+        twin: &Self::Sock,
+        choice: &Choice,
+        pin: Option<u32>,
+    ) -> Result<(), Errno>;
+    /// The target has the bound twin now; `old` is the container socket in whose place it is.
+    fn serve(&mut self, tid: i32, twin: &Self::Sock, choice: &Choice, old: &Self::Sock);
+    /// The families in which an application serves the published address, if one does.
+    fn serving(&mut self, index: Index) -> Option<Families>;
+
+    /// connect(2) on a socket that the target holds too, without waiting: a container socket, or
+    /// a UDP socket.
     fn connect(&mut self, sock: &Self::Sock, addr: &RawSockAddr, blocking: bool) -> Step;
     /// What connect(2) says on a TCP socket that has been connected, or tried to, without
     /// an address that it could be connected to: see [`Probe`].
     fn probe(&mut self, sock: &Self::Sock, blocking: bool) -> Probe;
     fn bind(&mut self, sock: &Self::Sock, addr: &RawSockAddr) -> Result<(), Errno>;
     fn listen(&mut self, sock: &Self::Sock, backlog: i32) -> Result<(), Errno>;
+    /// Ends a connection in both directions, after which the socket cannot have another.
+    fn shut_down(&mut self, sock: &Self::Sock);
     /// Dissolves a connection as `connect(AF_UNSPEC)` does.
     fn dissolve(&mut self, sock: &Self::Sock) -> Result<(), Errno>;
 

@@ -1,7 +1,8 @@
 //! bind(2) and listen(2): what gives a socket a local address or makes it a server.
 //!
-//! Both act in the container. A host socket that would take part is replaced by a
-//! container socket first, so that no container opens a port of the host this way.
+//! Both act in the container, but for ports that are published ([`publish`](super::publish)). A
+//! host socket that would take part is replaced by a container socket first, so that no
+//! container opens a port of the host that nobody published.
 
 use std::net::SocketAddr;
 
@@ -9,7 +10,7 @@ use netns_socket::{Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
-use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip};
+use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip, protocol_of};
 use crate::Reason;
 use crate::stats::Outcome;
 
@@ -48,8 +49,10 @@ impl<K: Kernel> Engine<K> {
             Ok(addr) => addr,
             Err(lost) => return self.lost(k, note, lost),
         };
+        let local = local_address(&addr);
         // We may bind to any port of a namespace that is ours; the target may not.
-        if privileged_port(&addr).is_some_and(|port| !k.may_bind_privileged(target.tid, port)) {
+        let privileged = local.map(|local| local.port()).filter(|port| PRIVILEGED > *port);
+        if privileged.is_some_and(|port| port != 0 && !k.may_bind_privileged(target.tid, port)) {
             self.stats.count(Outcome::Left, Reason::Local);
             k.answer(note, Answer::Fail(Errno::ACCESS));
             return;
@@ -58,8 +61,24 @@ impl<K: Kernel> Engine<K> {
             Ok(sock) => sock,
             Err(refused) => return self.refuse_local(k, note, refused),
         };
-        let bound = k.bind(&sock, &addr);
-        self.stats.count(Outcome::Left, Reason::Local);
+        if let Some(local) = local
+            && let Some(plan) = self.plan_publishing(k, &sock, &id, local)
+        {
+            return self.publish(k, note, target, sock, &id, &addr, &plan);
+        }
+        self.bind_inside(k, note, &sock, &addr, Reason::Local);
+    }
+
+    pub(super) fn bind_inside(
+        &self,
+        k: &mut K,
+        note: K::Note,
+        sock: &K::Sock,
+        addr: &RawSockAddr,
+        reason: Reason,
+    ) {
+        let bound = k.bind(sock, addr);
+        self.stats.count(Outcome::Left, reason);
         k.answer(note, bound.map_or_else(Answer::Fail, |()| Answer::Success));
     }
 
@@ -77,6 +96,12 @@ impl<K: Kernel> Engine<K> {
             k.answer(note, Answer::Continue);
             return;
         };
+        if self.whose(&id) == Whose::Host && self.may_listen(k, &sock, &id) {
+            let listening = k.listen(&sock, backlog);
+            self.stats.count(Outcome::Host, Reason::Published);
+            k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
+            return;
+        }
         let sock = match self.container_socket(k, &note, &target, sock, &id) {
             Ok(sock) => sock,
             Err(refused) => return self.refuse_local(k, note, refused),
@@ -84,6 +109,19 @@ impl<K: Kernel> Engine<K> {
         let listening = k.listen(&sock, backlog);
         self.stats.count(Outcome::Left, Reason::Local);
         k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
+    }
+
+    /// Whether a host socket is bound to a published address and has no connection. (On UDP
+    /// sockets listen(2) does nothing but fail.)
+    fn may_listen(&self, k: &mut K, sock: &K::Sock, id: &Identity) -> bool {
+        if !id.is_tcp() {
+            return true;
+        }
+        let state = k.tcp_state(sock);
+        matches!(state, Some(TcpState::Close | TcpState::Listen))
+            && protocol_of(id)
+                .zip(k.local(sock))
+                .is_some_and(|(protocol, local)| self.facts.ports.is_published(protocol, local))
     }
 
     /// The socket itself if it lives in the container, or a new one in its place.
@@ -132,10 +170,9 @@ enum Refused {
     PutBack,
 }
 
-/// The port, where binding to it may take a privilege.
-fn privileged_port(addr: &RawSockAddr) -> Option<u16> {
-    // bind(2) takes AF_UNSPEC for AF_INET where the address is 0.0.0.0, with a port.
+/// The address that bind(2) makes of these bytes.
+fn local_address(addr: &RawSockAddr) -> Option<SocketAddr> {
+    // It takes AF_UNSPEC for AF_INET where the address is 0.0.0.0, with a port.
     let unspec = addr.decode_inet_or_unspec().ok().flatten().map(SocketAddr::V4);
-    let addr = unspec.or_else(|| addr.decode().ok()?.ip())?;
-    Some(addr.port()).filter(|port| (1..PRIVILEGED).contains(port))
+    unspec.or_else(|| addr.decode().ok()?.ip())
 }

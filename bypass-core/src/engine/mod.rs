@@ -22,11 +22,14 @@
 //! behind that of the network.
 
 mod connect;
+mod datagram;
 #[cfg(test)]
 mod fake;
+mod inside;
 mod kernel;
 mod local;
 mod parked;
+mod publish;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +46,8 @@ use self::parked::Lot;
 use crate::Reason;
 use crate::call::Call;
 use crate::policy::Policy;
+use crate::ports::Table;
+use crate::publish::Protocol;
 use crate::stats::{Outcome, Stats};
 
 /// The errno of a denied destination. Programs that try several addresses go on to
@@ -53,6 +58,9 @@ const DENIED: Errno = Errno::NETUNREACH;
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) policy: Arc<Policy>,
+    /// What is published.
+    pub(crate) ports: Arc<Table>,
+    pub(crate) udp: Udp,
     /// Bind host sockets to their egress device.
     pub(crate) pin: bool,
     /// The cookie of the host's network namespace.
@@ -61,6 +69,19 @@ pub(crate) struct Facts {
     pub(crate) container_netns: Option<u64>,
     /// How many calls may wait at a time.
     pub(crate) max_waiting: usize,
+}
+
+/// Which UDP sockets are switched, besides those of published ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Udp {
+    /// None.
+    Off,
+    /// Those that `connect`.
+    #[default]
+    Connected,
+    /// Also those that send to an address without being connected or bound.
+    All,
 }
 
 /// The state of one container.
@@ -186,6 +207,20 @@ enum Whose {
     Container,
     /// A namespace that a container made for itself.
     Nested,
+}
+
+/// Every network namespace has its `lo` first, and the kernel relies on this number.
+const LOOPBACK_DEVICE: u32 = 1;
+
+/// The protocol by which a port of this socket can be published.
+fn protocol_of(id: &Identity) -> Option<Protocol> {
+    if id.is_tcp() {
+        Some(Protocol::Tcp)
+    } else if id.is_udp() {
+        Some(Protocol::Udp)
+    } else {
+        None
+    }
 }
 
 fn is_ip(id: &Identity) -> bool {

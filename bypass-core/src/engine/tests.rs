@@ -12,7 +12,7 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::{Destination, ForeignAddr, RawSockAddr, SockAddr};
 
 use super::fake::{CONTAINER, ETH, Fail, Fake, FakeNote, Fault, HOST, NESTED, Peer};
-use super::{Answer, Engine, Facts, Token};
+use super::{Answer, Engine, Facts, Token, Udp};
 use crate::call::Call;
 use crate::policy::{Policy, Verdict};
 use crate::stats::Stats;
@@ -46,6 +46,8 @@ impl Scene {
         let stats = Arc::new(Stats::default());
         let facts = Facts {
             policy: Arc::clone(&policy),
+            ports: Arc::default(),
+            udp: Udp::Connected,
             pin: true,
             host_netns: HOST,
             container_netns: Some(CONTAINER),

@@ -1,0 +1,113 @@
+//! Connections from inside the container to its own published ports.
+//!
+//! The application's socket is on the host, so a connection to the container's loopback or to
+//! one of its addresses would find nobody. It is made on the host as well, to the very address
+//! that is published: the one case in which a container is led to the host's loopback, and
+//! only to its own port there. What is refused on the host is tried in the container, where
+//! another socket may serve that port on loopback.
+//!
+//! The client gets the socket only once it is connected. From then on no call connects it
+//! anywhere else: see [`Kernel::shut_down`].
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use netns_socket::Egress;
+use seccomp_notify::Errno;
+use sockaddr_inspect::{Destination, SockAddr};
+
+use super::connect::{ConnectCall, Ended, is_wildcard};
+use super::{Answer, Engine, Installed, Kernel, LOOPBACK_DEVICE, Place, Step, Target};
+use crate::Reason;
+use crate::ports::in_family;
+use crate::publish::Protocol;
+use crate::stats::Outcome;
+
+impl<K: Kernel> Engine<K> {
+    /// Where on the host the container's own service is that is meant by `dest`.
+    pub(super) fn own_service(
+        &self,
+        k: &mut K,
+        call: &ConnectCall<K>,
+        dest: &Destination,
+    ) -> Option<SocketAddr> {
+        let ports = &self.facts.ports;
+        ports.of_port(Protocol::Tcp, dest.port).next()?;
+        if !dest.is_loopback() && !k.is_own_address(call.target.tid, dest.ip) {
+            return None;
+        }
+        // A dual-stack server may be published in one family only and is reached by that.
+        [true, false].into_iter().find_map(|same_family| {
+            ports
+                .of_port(Protocol::Tcp, dest.port)
+                .filter(|(_, entry)| (entry.host.is_ipv4() == dest.ip.is_ipv4()) == same_family)
+                .find(|(index, _)| k.serving(*index).is_some_and(|families| families.has(dest.ip)))
+                .and_then(|(_, entry)| in_family(call.id.domain, entry.reach()))
+        })
+    }
+
+    /// Connects to the published port at `host`, or else in the container.
+    pub(super) fn connect_own_service(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        host: SocketAddr,
+        reason: Reason,
+        now: Instant,
+    ) -> Ended {
+        match self.reach_own_service(k, &note, &call, host) {
+            None => self.leave(k, note, call, reason, now),
+            Some(Installed::Gone) => Some((Outcome::Gone, Reason::Published)),
+            Some(_) => {
+                // Natively a connection to loopback stands as soon as it is begun, but only a
+                // blocking call is told so.
+                let answer = if k.is_blocking(&call.sock) {
+                    Answer::Success
+                } else {
+                    Answer::Fail(Errno::INPROGRESS)
+                };
+                drop(call);
+                let waited = k.answer(note, answer);
+                let outcome = if waited { Outcome::Switched } else { Outcome::Gone };
+                Some((outcome, Reason::Published))
+            }
+        }
+    }
+
+    /// `None` if the connection does not come to stand at once, or cannot be given to the target.
+    fn reach_own_service(
+        &self,
+        k: &mut K,
+        note: &K::Note,
+        call: &ConnectCall<K>,
+        host: SocketAddr,
+    ) -> Option<Installed> {
+        let device = match k.egress(host.ip().to_canonical(), 0) {
+            Egress::Device { ifindex } => ifindex,
+            Egress::Loopback => LOOPBACK_DEVICE,
+            Egress::Unroutable(_) => return None,
+        };
+        let source = k.local(&call.sock).filter(|local| local.port() != 0);
+        if source.is_some_and(|local| {
+            !is_wildcard(local.ip()) && !local.ip().to_canonical().is_loopback()
+        }) {
+            return None;
+        }
+        let place = Place::Host { pin: Some(device).filter(|_| self.facts.pin) };
+        let Target { tid, fd } = call.target;
+        let twin = k.twin(tid, &call.sock, &call.id, place).ok()?;
+        if let Some(local) = source {
+            k.bind(&twin, &SockAddr::from(local).encode()).ok()?;
+        }
+        if k.connect_twin(&twin, &SockAddr::from(host).encode(), true) != Step::Done {
+            return None;
+        }
+        k.finish(&twin, &call.sock, &call.id, place).ok()?;
+        if !k.transplant(tid, fd, &call.sock, &twin) {
+            return None;
+        }
+        let installed = k.install(note, tid, fd, &twin);
+        (installed != Installed::Refused).then_some(installed)
+    }
+}

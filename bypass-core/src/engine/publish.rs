@@ -1,0 +1,122 @@
+//! Published ports: a bind that is carried out on the host.
+//!
+//! ```text
+//! twin, pinned if it is UDP ─ bind at the published host address ─ bind the container socket
+//!   ├ either failed ─ answer that errno (the container socket is as it was)
+//!   └ both done     ─ install the twin ─ answer 0
+//! ```
+//!
+//! The container socket is bound as well, though it is about to be closed: so an address that the
+//! container does not have, or a port that another of its sockets has, gives the error that it
+//! would have given.
+
+use std::net::SocketAddr;
+
+use netns_socket::{Egress, Identity};
+use sockaddr_inspect::RawSockAddr;
+
+use super::{Answer, Engine, Installed, Kernel, Place, Target, TwinError, Whose, protocol_of};
+use crate::Reason;
+use crate::ports::{Choice, Wanted};
+use crate::publish::Protocol;
+use crate::stats::Outcome;
+
+/// How a bind is to be carried out.
+pub(super) struct Plan {
+    choice: Choice,
+    pin: Option<u32>,
+}
+
+impl<K: Kernel> Engine<K> {
+    /// How this bind is carried out on the host; `None` if it is the container's own affair.
+    pub(super) fn plan_publishing(
+        &mut self,
+        k: &mut K,
+        sock: &K::Sock,
+        id: &Identity,
+        addr: SocketAddr,
+    ) -> Option<Plan> {
+        if self.facts.ports.is_empty() || self.whose(id) != Whose::Container {
+            return None;
+        }
+        let protocol = protocol_of(id)?;
+        self.facts.ports.of_port(protocol, addr.port()).next()?;
+        let wanted = Wanted { protocol, domain: id.domain, v6_only: k.is_v6_only(sock), addr };
+        let pinned = self.facts.pin && protocol == Protocol::Udp;
+        let (choice, pin) = self.facts.ports.choose(&wanted, |entry| {
+            if !pinned {
+                return Some(None);
+            }
+            // Bound to lo it could send to every service on the host's loopback.
+            match k.egress_of_server(entry.host.ip()) {
+                Egress::Device { ifindex } => Some(Some(ifindex)),
+                Egress::Loopback | Egress::Unroutable(_) => None,
+            }
+        })?;
+        Some(Plan { choice, pin })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of one call, each used once")]
+    pub(super) fn publish(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        target: Target,
+        sock: K::Sock,
+        id: &Identity,
+        addr: &RawSockAddr,
+        plan: &Plan,
+    ) {
+        let Target { tid, fd } = target;
+        let Plan { choice, pin } = plan;
+        // A socket that is bound already must not get another address.
+        if k.local(&sock).is_none_or(|local| local.port() != 0) {
+            return self.bind_inside(k, note, &sock, addr, Reason::SocketState);
+        }
+        let place = Place::Server { pin: *pin };
+        let twin = k
+            .twin(tid, &sock, id, place)
+            .and_then(|twin| k.finish(&twin, &sock, id, place).map(|()| twin));
+        let twin = match twin {
+            Ok(twin) => twin,
+            Err(error) => {
+                let reason = match error {
+                    TwinError::Option(name) => {
+                        tracing::debug!(option = name, "not copyable");
+                        Reason::Option
+                    }
+                    TwinError::Pin => Reason::Pin,
+                    TwinError::Make => Reason::HostSocket,
+                };
+                return self.bind_inside(k, note, &sock, addr, reason);
+            }
+        };
+        let bound = k.bind_published(&twin, choice, *pin).and_then(|()| k.bind(&sock, addr));
+        if let Err(errno) = bound {
+            self.stats.count(Outcome::Failed, Reason::Published);
+            k.answer(note, Answer::Fail(errno));
+            return;
+        }
+        // From here on the container socket is bound: if the twin cannot take its place, the
+        // bind has acted in the container.
+        let left = |engine: &Self, k: &mut K, note, reason| {
+            engine.stats.count(Outcome::Left, reason);
+            k.answer(note, Answer::Success);
+        };
+        if !k.transplant(tid, fd, &sock, &twin) {
+            return left(self, k, note, Reason::Epoll);
+        }
+        match k.install(&note, tid, fd, &twin) {
+            Installed::Done => {}
+            Installed::Gone => return self.stats.count(Outcome::Gone, Reason::Published),
+            Installed::Refused => return left(self, k, note, Reason::Install),
+        }
+        k.serve(tid, &twin, choice, &sock);
+        tracing::debug!(tid, fd, host = %choice.bind, "published");
+        // The old socket's last holder may be us: its epoll registration must be gone before
+        // the program looks.
+        drop(sock);
+        self.stats.count(Outcome::Switched, Reason::Published);
+        k.answer(note, Answer::Success);
+    }
+}

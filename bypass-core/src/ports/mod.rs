@@ -1,0 +1,183 @@
+//! Host ports that are published: reserved, handed to applications, and taken back.
+//!
+//! Every host address that was asked for has a slot with a socket of ours that keeps the
+//! address from others, its *front*. What becomes of it when the application binds:
+//!
+//! ```text
+//!         reserved ─────────── bind in the container ──────────▶ in use
+//!   TCP   front is bound           front gives way               application's socket has
+//!   UDP   front is bound           front stays                   the address
+//!         reserved ◀──── the application's last socket has been closed ────
+//! ```
+//!
+//! In UDP the application's socket is bound to a device, which is another address to the kernel
+//! and the one it prefers; the front gets what comes by other devices. For the moment of the
+//! bind, both have `SO_REUSEPORT`: there is none in which nobody has the address.
+
+mod reserve;
+mod slot;
+mod table;
+mod warden;
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use netns_socket::Vigil;
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use serde::Serialize;
+
+pub use self::reserve::ReserveError;
+use self::slot::Slot;
+pub(crate) use self::table::{Choice, Families, Index, Table, Wanted, in_family};
+use self::warden::Warden;
+use crate::publish::{Protocol, PublishList};
+
+/// Reserved host ports, for any number of containers.
+///
+/// They are free again when the last clone is dropped and no [container](crate::Container) that
+/// uses them is left. The first container that binds a port gets it.
+#[derive(Clone, Debug)]
+pub struct Ports(Arc<Shared>);
+
+/// One published host address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Published {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The host's address and the port, chosen by the kernel where none was named.
+    pub host: SocketAddr,
+    /// The port in the container.
+    pub container_port: u16,
+}
+
+#[derive(Debug)]
+struct Shared {
+    table: Arc<Table>,
+    slots: Box<[Mutex<Slot>]>,
+    /// The application's sockets; there is none without slots.
+    vigil: Option<Vigil>,
+    warden: Warden,
+}
+
+impl Ports {
+    /// Nothing is published.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::of(Vec::new(), None)
+    }
+
+    /// Reserves every host port on the list, in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`ReserveError`] names the map, the port, the reason and the remedy. Nothing stays reserved
+    /// then.
+    pub fn reserve(list: &PublishList) -> Result<Self, ReserveError> {
+        if list.is_empty() {
+            return Ok(Self::none());
+        }
+        let vigil = Vigil::new().map_err(|source| ReserveError::Vigil { source })?;
+        Ok(Self::of(reserve::reserve(list)?, Some(vigil)))
+    }
+
+    fn of(reserved: Vec<reserve::Reserved>, vigil: Option<Vigil>) -> Self {
+        let table = Table::new(reserved.iter().map(|(entry, _)| *entry).collect());
+        let slots = reserved.into_iter().map(|(entry, front)| Mutex::new(Slot::new(entry, front)));
+        let (slots, warden) = (slots.collect(), Warden::default());
+        Self(Arc::new(Shared { table: Arc::new(table), slots, vigil, warden }))
+    }
+
+    /// Every host address; those whose port was named come first.
+    pub fn published(&self) -> impl Iterator<Item = Published> {
+        self.0.table.entries().map(|(_, entry)| Published {
+            protocol: entry.protocol,
+            host: entry.host,
+            container_port: entry.container_port,
+        })
+    }
+
+    pub(crate) fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.0.table)
+    }
+
+    /// Binds a host socket, which nobody else has yet, to the host address of its slots. `pinned`
+    /// says whether it is bound to a device.
+    ///
+    /// # Errors
+    /// What bind(2) said: EADDRINUSE where an application has the port already.
+    pub(crate) fn bind(
+        &self,
+        socket: &OwnedFd,
+        choice: &Choice,
+        pinned: bool,
+    ) -> Result<(), Errno> {
+        let mut slots = self.0.lock(&choice.own);
+        if choice.bind.is_ipv6() && choice.bind.ip().to_canonical().is_ipv6() {
+            sockopt::set_ipv6_v6only(socket, choice.v6_only)?;
+        }
+        let asked_for = sockopt::socket_reuseport(socket)?;
+        let reserved = slots.iter().any(|slot| slot.has_front());
+        sockopt::set_socket_reuseport(socket, asked_for || reserved)?;
+        let shared = slots.iter().try_for_each(|slot| slot.share(true));
+        let bound = shared.and_then(|()| rustix::net::bind(socket, &choice.bind));
+        for slot in &mut slots {
+            if bound.is_ok() && !pinned {
+                slot.give_way();
+            }
+            slot.share(false).ok();
+        }
+        sockopt::set_socket_reuseport(socket, asked_for)?;
+        drop(slots);
+        if bound.is_ok() {
+            Warden::wake(&self.0);
+        }
+        bound
+    }
+
+    /// The socket that was bound is the application's from now on.
+    pub(crate) fn serve(&self, choice: &Choice, socket: &OwnedFd) {
+        let watched = self.0.vigil.as_ref().and_then(|vigil| {
+            vigil
+                .watch(socket)
+                .inspect_err(|error| tracing::warn!(%error, "a published socket is not watched"))
+                .ok()
+        });
+        for mut slot in self.0.lock(&choice.own) {
+            slot.serve(watched, choice.families);
+        }
+        Warden::wake(&self.0);
+    }
+
+    /// The families of the application that has the address of this slot.
+    pub(crate) fn serving(&self, index: Index) -> Option<Families> {
+        self.0.lock(&[index]).first()?.serving()
+    }
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+impl Shared {
+    /// In the order of their positions, so that two threads never wait for each other.
+    fn lock(&self, indices: &[Index]) -> Vec<MutexGuard<'_, Slot>> {
+        let mut indices = indices.to_vec();
+        indices.sort_unstable();
+        let slots = indices.iter().filter_map(|index| self.slots.get(*index));
+        slots.map(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+    }
+
+    /// Takes back what is in use no more. True if everything is reserved.
+    fn settle(&self) -> bool {
+        let Some(vigil) = &self.vigil else { return true };
+        let mut settled = true;
+        for slot in &self.slots {
+            settled &= slot.lock().unwrap_or_else(PoisonError::into_inner).settle(vigil);
+        }
+        settled
+    }
+}

@@ -1,0 +1,52 @@
+//! The thread that takes addresses back. It exists only while there are any to take back.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::Shared;
+
+/// How often addresses in use are looked at. A server that ends leaves its port free for others
+/// for no longer than this.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Default)]
+pub(super) struct Warden {
+    runs: Mutex<bool>,
+}
+
+impl Warden {
+    /// Looks after the slots from now until all are reserved.
+    pub(super) fn wake(shared: &Arc<Shared>) {
+        let mut runs = shared.warden.lock();
+        if *runs {
+            return;
+        }
+        let watched = Arc::downgrade(shared);
+        let started = std::thread::Builder::new()
+            .name("ports".into())
+            .stack_size(64 * 1024)
+            .spawn(move || watch(&watched));
+        match started {
+            Ok(_) => *runs = true,
+            Err(error) => tracing::warn!(%error, "published ports will not be reserved again"),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn watch(watched: &Weak<Shared>) {
+    loop {
+        std::thread::sleep(CHECK_EVERY);
+        // With the last handle there is nobody to take anything back for.
+        let Some(shared) = watched.upgrade() else { return };
+        // Held while looking, so that whoever gives a port away meanwhile starts another thread.
+        let mut runs = shared.warden.lock();
+        if shared.settle() {
+            *runs = false;
+            return;
+        }
+    }
+}
