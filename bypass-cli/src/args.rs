@@ -1,5 +1,7 @@
 //! The command line: values that are only checked here for their form.
 
+mod publish;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::path::PathBuf;
 use bypass_core::Policy;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+
+pub(crate) use self::publish::{PublishArgs, Udp, VirtualNames};
 
 /// Host-speed networking for rootless containers.
 #[derive(Debug, Parser)]
@@ -23,7 +27,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Serve containers whose OCI runtime hands over a seccomp listener.
     Serve(ServeArgs),
-    /// Print the seccomp profile that hands containers over to `serve`.
+    /// Print the seccomp profile that hands containers over to `serve`. It needs the options on
+    /// publishing and UDP that `serve` is given: they decide which calls are trapped.
     Profile(ProfileArgs),
 }
 
@@ -75,9 +80,6 @@ pub(crate) struct LogArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    #[command(flatten)]
-    pub(crate) policy: PolicyArgs,
-
     /// Network for what is not bypassed.
     #[arg(long, value_name = "KIND", default_value = "none")]
     pub(crate) net: Net,
@@ -93,6 +95,12 @@ pub(crate) struct RunArgs {
     /// Write a report in JSON at the end; `-` is standard error.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+
+    #[command(flatten)]
+    pub(crate) publish: PublishArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -128,6 +136,9 @@ pub(crate) struct ServeArgs {
     pub(crate) policy: PolicyArgs,
 
     #[command(flatten)]
+    pub(crate) publish: PublishArgs,
+
+    #[command(flatten)]
     pub(crate) log: LogArgs,
 }
 
@@ -136,6 +147,9 @@ pub(crate) struct ProfileArgs {
     /// Where `serve` listens [default: $XDG_RUNTIME_DIR/bypass4netns.sock].
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) publish: PublishArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

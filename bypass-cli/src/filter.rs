@@ -1,6 +1,30 @@
 //! The traps: what `run` installs and what `profile` prints, from one table.
 
+use bypass_core::PublishList;
 use seccomp_notify::{Condition, Errno, Filter, Test};
+use serde::{Deserialize, Serialize};
+
+use crate::args::{Udp, VirtualNames};
+
+/// Calls that are trapped only where somebody needs it, since they are frequent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Traps {
+    /// `getsockname` and `getpeername`.
+    pub(crate) names: bool,
+    /// `sendto` with an address, `sendmsg` and `sendmmsg`.
+    pub(crate) sends: bool,
+}
+
+impl Traps {
+    pub(crate) fn for_publish(names: VirtualNames, udp: Udp, list: &PublishList) -> Self {
+        let names = match names {
+            VirtualNames::Auto => list.iter().any(|(_, map)| !map.keeps_port()),
+            VirtualNames::On => true,
+            VirtualNames::Off => false,
+        };
+        Self { names, sends: udp == Udp::All }
+    }
+}
 
 /// What happens to a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,15 +35,24 @@ pub(crate) enum Action {
     Refuse(Errno),
 }
 
+/// What must hold for an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// It has this value under the mask. The mask also cuts off the upper half of the
+    /// register, which means nothing for an `int`.
+    Masked { arg: u32, mask: u64, value: u64 },
+    /// Any of its 64 bits is set: it is a pointer, and not null.
+    NonZero { arg: u32 },
+}
+
 /// One line of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
     pub(crate) name: &'static str,
     pub(crate) number: i64,
     pub(crate) action: Action,
-    /// An argument, a mask and the value it must have under it. The mask also cuts off
-    /// the upper half of the register, which means nothing for an `int`.
-    pub(crate) when: Option<(u32, u64, u64)>,
+    /// All of these must hold.
+    pub(crate) when: &'static [When],
 }
 
 const FASTOPEN: u64 = libc::MSG_FASTOPEN as u64;
@@ -34,67 +67,111 @@ const MPTCP: u64 = libc::IPPROTO_MPTCP as u64;
 ///   was built without it.
 /// - An MPTCP socket cannot be bypassed: refused as by a kernel without MPTCP, after
 ///   which programs take TCP.
-pub(crate) const RULES: &[Rule] = &[
-    Rule { name: "connect", number: libc::SYS_connect, action: Action::Notify, when: None },
-    Rule { name: "bind", number: libc::SYS_bind, action: Action::Notify, when: None },
-    Rule { name: "listen", number: libc::SYS_listen, action: Action::Notify, when: None },
+const ALWAYS: &[Rule] = &[
+    Rule { name: "connect", number: libc::SYS_connect, action: Action::Notify, when: &[] },
+    Rule { name: "bind", number: libc::SYS_bind, action: Action::Notify, when: &[] },
+    Rule { name: "listen", number: libc::SYS_listen, action: Action::Notify, when: &[] },
     #[cfg(target_arch = "x86_64")]
     Rule {
         name: "epoll_create",
         number: libc::SYS_epoll_create,
         action: Action::Notify,
-        when: None,
+        when: &[],
     },
     Rule {
         name: "epoll_create1",
         number: libc::SYS_epoll_create1,
         action: Action::Notify,
-        when: None,
+        when: &[],
     },
     Rule {
         name: "sendto",
         number: libc::SYS_sendto,
         action: Action::Refuse(Errno::OPNOTSUPP),
-        when: Some((3, FASTOPEN, FASTOPEN)),
+        when: &[When::Masked { arg: 3, mask: FASTOPEN, value: FASTOPEN }],
     },
     Rule {
         name: "sendmsg",
         number: libc::SYS_sendmsg,
         action: Action::Refuse(Errno::OPNOTSUPP),
-        when: Some((2, FASTOPEN, FASTOPEN)),
+        when: &[When::Masked { arg: 2, mask: FASTOPEN, value: FASTOPEN }],
     },
     Rule {
         name: "sendmmsg",
         number: libc::SYS_sendmmsg,
         action: Action::Refuse(Errno::OPNOTSUPP),
-        when: Some((3, FASTOPEN, FASTOPEN)),
+        when: &[When::Masked { arg: 3, mask: FASTOPEN, value: FASTOPEN }],
     },
     Rule {
         name: "io_uring_setup",
         number: libc::SYS_io_uring_setup,
         action: Action::Refuse(Errno::NOSYS),
-        when: None,
+        when: &[],
     },
     Rule {
         name: "socket",
         number: libc::SYS_socket,
         action: Action::Refuse(Errno::PROTONOSUPPORT),
-        when: Some((2, u32::MAX as u64, MPTCP)),
+        when: &[When::Masked { arg: 2, mask: u32::MAX as u64, value: MPTCP }],
     },
 ];
 
+/// Both ask for the name of a socket that may have another on the host.
+const NAMES: &[Rule] = &[
+    Rule { name: "getsockname", number: libc::SYS_getsockname, action: Action::Notify, when: &[] },
+    Rule { name: "getpeername", number: libc::SYS_getpeername, action: Action::Notify, when: &[] },
+];
+
+/// Whether `sendmsg` has an address is in memory, where a filter cannot look.
+///
+/// No rule here matches a call that one of [`ALWAYS`] refuses: which of two matching rules
+/// prevails is for each runtime and each version of libseccomp to say.
+const SENDS: &[Rule] = &[
+    Rule {
+        name: "sendto",
+        number: libc::SYS_sendto,
+        action: Action::Notify,
+        when: &[When::Masked { arg: 3, mask: FASTOPEN, value: 0 }, When::NonZero { arg: 4 }],
+    },
+    Rule {
+        name: "sendmsg",
+        number: libc::SYS_sendmsg,
+        action: Action::Notify,
+        when: &[When::Masked { arg: 2, mask: FASTOPEN, value: 0 }],
+    },
+    Rule {
+        name: "sendmmsg",
+        number: libc::SYS_sendmmsg,
+        action: Action::Notify,
+        when: &[When::Masked { arg: 3, mask: FASTOPEN, value: 0 }],
+    },
+];
+
+/// The table for a container.
+pub(crate) fn rules(traps: Traps) -> impl Iterator<Item = &'static Rule> {
+    let names = if traps.names { NAMES } else { &[] };
+    let sends = if traps.sends { SENDS } else { &[] };
+    ALWAYS.iter().chain(names).chain(sends)
+}
+
 /// The filter of `run`: the table for native calls, ENOSYS for every foreign one.
-pub(crate) fn filter() -> Filter {
-    RULES.iter().fold(Filter::allow_all(), |filter, rule| {
+pub(crate) fn filter(traps: Traps) -> Filter {
+    rules(traps).fold(Filter::allow_all(), |filter, rule| {
         let number = i32::try_from(rule.number).unwrap_or(-1);
-        let when = rule
-            .when
-            .map(|(arg, mask, value)| Condition { arg, test: Test::MaskedEq { mask, value } });
-        match (rule.action, when) {
-            (Action::Notify, None) => filter.notify(number),
-            (Action::Notify, Some(when)) => filter.notify_when(number, &[when]),
-            (Action::Refuse(errno), None) => filter.errno(number, errno),
-            (Action::Refuse(errno), Some(when)) => filter.errno_when(number, &[when], errno),
+        let when: Vec<Condition> = rule.when.iter().copied().map(condition).collect();
+        match rule.action {
+            Action::Notify => filter.notify_when(number, &when),
+            Action::Refuse(errno) => filter.errno_when(number, &when, errno),
         }
     })
 }
+
+fn condition(when: When) -> Condition {
+    match when {
+        When::Masked { arg, mask, value } => Condition::new(arg, Test::MaskedEq { mask, value }),
+        When::NonZero { arg } => Condition::new(arg, Test::Ne(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,11 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use bypass_core::PublishConflict;
 use serde_json::{Value, json};
 
 use crate::args::ProfileArgs;
-use crate::filter::{Action, RULES, Rule};
+use crate::filter::{Action, Rule, Traps, When, rules};
 use crate::serve::{SocketPathError, socket_path};
 
 /// The profile could not be printed.
@@ -14,13 +15,16 @@ use crate::serve::{SocketPathError, socket_path};
 pub(crate) enum ProfileError {
     #[error(transparent)]
     Socket(#[from] SocketPathError),
+    #[error(transparent)]
+    Publish(#[from] PublishConflict),
     #[error("the profile cannot be written to standard output")]
     Write(#[source] io::Error),
 }
 
 pub(crate) fn print(args: &ProfileArgs) -> Result<ExitCode, ProfileError> {
     let socket = socket_path(args.socket.as_deref())?;
-    let profile = profile(&socket.to_string_lossy());
+    let traps = args.publish.traps(&args.publish.list()?);
+    let profile = profile(&socket.to_string_lossy(), traps);
     let mut out = io::stdout().lock();
     writeln!(out, "{profile:#}").map_err(ProfileError::Write)?;
     Ok(ExitCode::SUCCESS)
@@ -28,13 +32,13 @@ pub(crate) fn print(args: &ProfileArgs) -> Result<ExitCode, ProfileError> {
 
 /// The `seccomp` object of the OCI runtime specification. Only native system calls are
 /// listed: to a runtime all others are calls of an architecture that it does not know.
-fn profile(socket: &str) -> Value {
+fn profile(socket: &str, traps: Traps) -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": [NATIVE],
         "listenerPath": socket,
         "listenerMetadata": "bypass",
-        "syscalls": RULES.iter().map(entry).collect::<Vec<_>>(),
+        "syscalls": rules(traps).map(entry).collect::<Vec<_>>(),
     })
 }
 
@@ -55,32 +59,79 @@ fn entry(rule: &Rule) -> Value {
             object.insert("errnoRet".into(), json!(errno.raw_os_error()));
         }
     }
-    if let Some((index, mask, value)) = rule.when {
-        object.insert(
-            "args".into(),
-            json!([{
-                "index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ",
-            }]),
-        );
+    if !rule.when.is_empty() {
+        // All of them must hold, as no argument is looked at twice.
+        let args: Vec<Value> = rule.when.iter().copied().map(argument).collect();
+        object.insert("args".into(), json!(args));
     }
     entry
+}
+
+fn argument(when: When) -> Value {
+    match when {
+        When::Masked { arg, mask, value } => {
+            json!({ "index": arg, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" })
+        }
+        When::NonZero { arg } => json!({ "index": arg, "value": 0, "op": "SCMP_CMP_NE" }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_rule_is_in_the_profile_with_its_condition() {
-        let profile = profile("/run/user/1000/b.sock");
+    /// The entries for a call, in their order.
+    fn of(traps: Traps, name: &str) -> Vec<Value> {
+        let profile = profile("/run/user/1000/b.sock", traps);
         assert_eq!(profile["listenerPath"], "/run/user/1000/b.sock");
         let entries = profile["syscalls"].as_array().unwrap();
-        assert_eq!(entries.len(), RULES.len());
-        let of = |name: &str| entries.iter().find(|entry| entry["names"][0] == name).unwrap();
-        assert_eq!(of("connect")["action"], "SCMP_ACT_NOTIFY");
-        assert!(of("connect").get("args").is_none());
-        assert_eq!(of("sendto")["errnoRet"], libc::EOPNOTSUPP);
-        assert_eq!(of("sendto")["args"][0]["index"], 3);
-        assert_eq!(of("sendto")["args"][0]["value"], libc::MSG_FASTOPEN);
+        assert_eq!(entries.len(), rules(traps).count());
+        entries.iter().filter(|entry| entry["names"] == json!([name])).cloned().collect()
+    }
+
+    #[test]
+    fn every_rule_is_in_the_profile_with_its_condition() {
+        let none = Traps::default();
+        assert_eq!(
+            of(none, "connect"),
+            [json!({
+                "names": ["connect"], "action": "SCMP_ACT_NOTIFY",
+            })]
+        );
+        assert_eq!(
+            of(none, "sendto"),
+            [json!({
+                "names": ["sendto"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EOPNOTSUPP,
+                "args": [{
+                    "index": 3, "value": libc::MSG_FASTOPEN, "valueTwo": libc::MSG_FASTOPEN,
+                    "op": "SCMP_CMP_MASKED_EQ",
+                }],
+            })]
+        );
+        assert!(of(none, "getsockname").is_empty());
+    }
+
+    #[test]
+    fn what_only_some_need_is_in_the_profile_of_these() {
+        let names = Traps { names: true, sends: false };
+        for name in ["getsockname", "getpeername"] {
+            assert_eq!(of(names, name), [json!({ "names": [name], "action": "SCMP_ACT_NOTIFY" })]);
+        }
+        assert_eq!(of(names, "sendto").len(), 1);
+        let sends = of(Traps { names: false, sends: true }, "sendto");
+        assert_eq!(sends.len(), 2);
+        assert_eq!(
+            sends[1],
+            json!({
+                "names": ["sendto"], "action": "SCMP_ACT_NOTIFY",
+                "args": [
+                    {
+                        "index": 3, "value": libc::MSG_FASTOPEN, "valueTwo": 0,
+                        "op": "SCMP_CMP_MASKED_EQ",
+                    },
+                    { "index": 4, "value": 0, "op": "SCMP_CMP_NE" },
+                ],
+            })
+        );
     }
 }

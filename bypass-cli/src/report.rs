@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use bypass_core::Snapshot;
+use bypass_core::{Published, Snapshot};
 use seccomp_notify::Features;
 use serde::Serialize;
 
@@ -23,6 +23,7 @@ pub(crate) struct Report {
     pub(crate) exit_status: u8,
     pub(crate) kernel: Kernel,
     pub(crate) enforced: Enforced,
+    pub(crate) published: Vec<Published>,
     /// Absent if the command never came to run.
     #[serde(flatten)]
     pub(crate) calls: Option<Snapshot>,

@@ -6,6 +6,7 @@
 
 use seccomp_notify::Arch;
 use sockaddr_inspect::ForeignAddr;
+use sockaddr_inspect::msghdr::WordSize;
 
 /// A trapped call, with its raw arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub(crate) enum Call {
     Bind { fd: i32, at: ForeignAddr, len: u64 },
     /// listen(2)
     Listen { fd: i32, backlog: i32 },
+    /// getsockname(2), getpeername(2)
+    Name { end: NameOf, fd: i32, at: ForeignAddr, len_at: ForeignAddr },
+    /// sendto(2), sendmsg(2) or sendmmsg(2)
+    Send { fd: i32, message: Message },
     /// socketcall(2) of 32-bit x86: the arguments are in the target's memory.
     Multiplexed { operation: Multiplexed, at: ForeignAddr },
     /// epoll_create(2), epoll_create1(2)
@@ -24,26 +29,59 @@ pub(crate) enum Call {
     Other,
 }
 
+/// Which end of a connection is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameOf {
+    /// getsockname(2)
+    Local,
+    /// getpeername(2)
+    Peer,
+}
+
+/// Where the destination of a send is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// sendto(2): in an argument.
+    To { at: ForeignAddr, len: u64 },
+    /// sendmsg(2), and the first message of sendmmsg(2): in a `struct msghdr`.
+    Header { at: ForeignAddr, word_size: WordSize },
+}
+
 /// The operations of socketcall(2) that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Multiplexed {
     Connect,
     Bind,
     Listen,
+    GetSockName,
+    GetPeerName,
 }
 
 impl Call {
     pub(crate) fn parse(arch: Arch, number: i32, args: [u64; 6]) -> Self {
-        let [first, second, third, ..] = args;
-        let (connect, bind, listen, epoll) = match arch {
-            Arch::X86_64 | Arch::X32 => (42, 49, 50, [213, 291]),
+        let [first, second, third, _, fifth, sixth] = args;
+        // No epoll_create of old on arm64.
+        let (connect, bind, listen, epoll, names, sends) = match arch {
+            Arch::X86_64 => (42, 49, 50, [213, 291], [51, 52], [44, 46, 307]),
+            Arch::X32 => (42, 49, 50, [213, 291], [51, 52], [44, 518, 538]),
             Arch::I386 if number == 102 => return Self::multiplexed(first, second),
-            Arch::I386 => (362, 361, 363, [254, 329]),
-            // No epoll_create of old here.
-            Arch::Aarch64 => (203, 200, 201, [20, 20]),
-            Arch::Arm => (283, 282, 284, [250, 357]),
+            Arch::I386 => (362, 361, 363, [254, 329], [367, 368], [369, 370, 345]),
+            Arch::Aarch64 => (203, 200, 201, [20, 20], [204, 205], [206, 211, 269]),
+            Arch::Arm => (283, 282, 284, [250, 357], [286, 287], [290, 296, 374]),
             _ => return Self::Other,
         };
+        let word_size = match arch {
+            Arch::X86_64 | Arch::Aarch64 => WordSize::Bits64,
+            _ => WordSize::Bits32,
+        };
+        let name = |end| Self::Name {
+            end,
+            fd: int(first),
+            at: ForeignAddr::new(second),
+            len_at: ForeignAddr::new(third),
+        };
+        let [getsockname, getpeername] = names;
+        let [sendto, sendmsg, sendmmsg] = sends;
         if number == connect {
             Self::Connect { fd: int(first), at: ForeignAddr::new(second), len: third }
         } else if number == bind {
@@ -52,6 +90,16 @@ impl Call {
             Self::Listen { fd: int(first), backlog: int(second) }
         } else if epoll.contains(&number) {
             Self::EpollCreate
+        } else if number == getsockname {
+            name(NameOf::Local)
+        } else if number == getpeername {
+            name(NameOf::Peer)
+        } else if number == sendto {
+            let message = Message::To { at: ForeignAddr::new(fifth), len: sixth };
+            Self::Send { fd: int(first), message }
+        } else if number == sendmsg || number == sendmmsg {
+            let message = Message::Header { at: ForeignAddr::new(second), word_size };
+            Self::Send { fd: int(first), message }
         } else {
             Self::Other
         }
@@ -62,6 +110,8 @@ impl Call {
             2 => Multiplexed::Bind,
             3 => Multiplexed::Connect,
             4 => Multiplexed::Listen,
+            6 => Multiplexed::GetSockName,
+            7 => Multiplexed::GetPeerName,
             _ => return Self::Other,
         };
         Self::Multiplexed { operation, at: ForeignAddr::new(at & u64::from(u32::MAX)) }
@@ -79,6 +129,14 @@ impl Call {
             }
             Multiplexed::Listen => {
                 Self::Listen { fd: int(u64::from(first)), backlog: int(u64::from(second)) }
+            }
+            Multiplexed::GetSockName | Multiplexed::GetPeerName => {
+                let end = match operation {
+                    Multiplexed::GetSockName => NameOf::Local,
+                    _ => NameOf::Peer,
+                };
+                let len_at = ForeignAddr::new(u64::from(third));
+                Self::Name { end, fd: int(u64::from(first)), at, len_at }
             }
         }
     }
@@ -109,6 +167,20 @@ mod tests {
         assert_eq!(bind, Call::Bind { fd: 7, at: ForeignAddr::new(0x1000), len: 16 });
         let listen = Call::parse(arch, number(libc::SYS_listen), ARGS);
         assert_eq!(listen, Call::Listen { fd: 7, backlog: 0x1000 });
+        let (at, len_at) = (ForeignAddr::new(0x1000), ForeignAddr::new(16));
+        for (nr, end) in
+            [(libc::SYS_getsockname, NameOf::Local), (libc::SYS_getpeername, NameOf::Peer)]
+        {
+            let name = Call::parse(arch, number(nr), ARGS);
+            assert_eq!(name, Call::Name { end, fd: 7, at, len_at });
+        }
+        let to = Message::To { at: ForeignAddr::new(0), len: 0 };
+        let sendto = Call::parse(arch, number(libc::SYS_sendto), ARGS);
+        assert_eq!(sendto, Call::Send { fd: 7, message: to });
+        for nr in [libc::SYS_sendmsg, libc::SYS_sendmmsg] {
+            let message = Message::Header { at, word_size: WordSize::Bits64 };
+            assert_eq!(Call::parse(arch, number(nr), ARGS), Call::Send { fd: 7, message });
+        }
         let epoll = Call::parse(arch, number(libc::SYS_epoll_create1), ARGS);
         assert_eq!(epoll, Call::EpollCreate);
         assert_eq!(Call::parse(arch, number(libc::SYS_close), ARGS), Call::Other);

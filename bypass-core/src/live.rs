@@ -11,11 +11,14 @@ use netns_socket::epoll::{self as epoll_watch, EpollError};
 use netns_socket::{
     Captured, Egress, FileFlags, Identity, Part, PidFd, SockOptError, SocketState, Taken, TcpState,
 };
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::fs::OFlags;
 use seccomp_notify::{AddFd, AddFdOutcome, Errno, Notification, Reply, ReplyOutcome};
-use sockaddr_inspect::{FetchError, ForeignAddr, ProcessMemory, RawSockAddr};
+use sockaddr_inspect::{
+    FetchError, ForeignAddr, MemoryFile, ProcessMemory, RawSockAddr, ReadError, msghdr,
+};
 
+use crate::call::Message;
 use crate::engine::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
 use crate::inside::Inside;
 use crate::ports::{Choice, Families, Index, Ports};
@@ -28,6 +31,8 @@ const CAP_NET_BIND_SERVICE: u32 = 10;
 /// An address of a family that does not exist, long enough for every TCP socket to look at
 /// the family: EAFNOSUPPORT, and nothing else happens (tcp_v4_connect, tcp_v6_connect).
 const NOWHERE: [u8; 28] = [0xff; 28];
+
+const NO_TIME: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Addresses that nobody has (RFC 5737, RFC 3849): the way to them is that of the default route.
 const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -79,9 +84,8 @@ impl Live {
 
     pub(crate) fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::with_capacity(EVENTS);
-        let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         let spare = rustix::buffer::spare_capacity(&mut events);
-        if epoll::wait(&self.epoll, spare, Some(&none)).is_err() {
+        if epoll::wait(&self.epoll, spare, Some(&NO_TIME)).is_err() {
             return Vec::new();
         }
         events.iter().map(|event| Event::of(event.data.u64())).collect()
@@ -187,6 +191,17 @@ impl Kernel for Live {
         sockaddr_inspect::fetch_u32_array(&ProcessMemory::of(tid), at).map_err(|error| lost(&error))
     }
 
+    fn fetch_name(&mut self, tid: i32, message: Message) -> Result<Option<RawSockAddr>, Lost> {
+        let memory = ProcessMemory::of(tid);
+        let name = match message {
+            Message::To { at, len } => return self.fetch(tid, at, len).map(Some),
+            Message::Header { at, word_size } => {
+                msghdr::fetch_name(&memory, at, word_size).map_err(|error| lost(&error))?
+            }
+        };
+        name.map(|name| name.fetch(&memory)).transpose().map_err(|error| lost(&error))
+    }
+
     fn is_alive(&mut self, note: &Notification) -> bool {
         note.is_alive().unwrap_or(false)
     }
@@ -205,6 +220,11 @@ impl Kernel for Live {
 
     fn peer(&mut self, sock: &OwnedFd) -> Option<SocketAddr> {
         rustix::net::getpeername(sock).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok())
+    }
+
+    fn has_waiting(&mut self, sock: &OwnedFd) -> bool {
+        let mut watched = [PollFd::new(sock, PollFlags::IN)];
+        poll(&mut watched, Some(&NO_TIME)).is_ok_and(|ready| ready > 0)
     }
 
     fn is_v6_only(&mut self, sock: &OwnedFd) -> bool {
@@ -264,10 +284,9 @@ impl Kernel for Live {
     ) -> Result<OwnedFd, TwinError> {
         let twin = match place {
             Place::Host { .. } | Place::Server { .. } => netns_socket::create_twin(id, true).ok(),
-            Place::Container => self
-                .targets
-                .get(tid)
-                .and_then(|pidfd| netns_socket::socket_inside(pidfd, (*id).into(), true).ok()),
+            Place::Container => {
+                self.targets.get(tid).and_then(|target| self.inside.socket(target, (*id).into()))
+            }
         };
         let twin = twin.ok_or(TwinError::Make)?;
         let captured = if self.is_pinned(id) {
@@ -372,6 +391,26 @@ impl Kernel for Live {
             }
         }
         false
+    }
+
+    fn store_name(
+        &mut self,
+        note: &Notification,
+        tid: i32,
+        name: &RawSockAddr,
+        at: ForeignAddr,
+        len_at: ForeignAddr,
+    ) -> Result<(), Lost> {
+        let memory = MemoryFile::open(tid).map_err(|error| match error {
+            ReadError::Gone => Lost::Gone,
+            _ => Lost::Denied,
+        })?;
+        // With the memory held open first, it is that of the thread that waits for us.
+        if !note.is_alive().unwrap_or(false) {
+            return Err(Lost::Gone);
+        }
+        drop((memory, name, at, len_at));
+        Err(Lost::Errno(Errno::NOSYS))
     }
 
     fn install(&mut self, note: &Notification, tid: i32, fd: i32, sock: &OwnedFd) -> Installed {

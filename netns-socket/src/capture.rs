@@ -244,7 +244,8 @@ impl Reader<'_> {
                 },
             });
         }
-        if info.received != 0 && on.meets(Sockets::UDP) {
+        // A host socket whose place a container socket takes loses them rather than stay.
+        if info.received != 0 && on.meets(Sockets::UDP) && !self.pinned {
             return Err(Stop::Leave {
                 option: "SO_MEMINFO",
                 reason: "datagrams or errors wait to be received",

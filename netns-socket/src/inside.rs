@@ -40,15 +40,34 @@ pub fn socket_inside(
     spec: SocketSpec,
     nonblocking: bool,
 ) -> Result<OwnedFd, InsideError> {
+    let [socket] = open_inside(target, sockets(spec, nonblocking, 1))?
+        .try_into()
+        .or(Err(InsideError::RecvmsgCall { source: Errno::MFILE }))?;
+    Ok(socket)
+}
+
+/// Makes several such sockets for the price of one [`socket_inside`]: up to `count`, at most
+/// [`MAX_AT_ONCE`], and at least one.
+///
+/// # Errors
+/// As [`socket_inside`].
+pub fn sockets_inside(
+    target: &PidFd,
+    spec: SocketSpec,
+    nonblocking: bool,
+    count: usize,
+) -> Result<Vec<OwnedFd>, InsideError> {
+    open_inside(target, sockets(spec, nonblocking, count.clamp(1, MAX_AT_ONCE)))
+}
+
+fn sockets(spec: SocketSpec, nonblocking: bool, count: usize) -> Open {
     let flag = if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
-    open_inside(
-        target,
-        Open::Socket {
-            domain: spec.domain.as_raw(),
-            kind: spec.kind.as_raw() | libc::SOCK_CLOEXEC | flag,
-            protocol: spec.protocol,
-        },
-    )
+    Open::Sockets {
+        domain: spec.domain.as_raw(),
+        kind: spec.kind.as_raw() | libc::SOCK_CLOEXEC | flag,
+        protocol: spec.protocol,
+        count,
+    }
 }
 
 /// The lowest port that takes no privilege to bind in the network namespace of `target`
@@ -62,7 +81,10 @@ pub fn socket_inside(
 ///
 /// [ip(7)]: https://man7.org/linux/man-pages/man7/ip.7.html
 pub fn unprivileged_port_start(target: &PidFd) -> Result<u16, InsideError> {
-    let file = open_inside(target, Open::File(c"/proc/sys/net/ipv4/ip_unprivileged_port_start"))?;
+    let path = c"/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let [file] = open_inside(target, Open::File(path))?
+        .try_into()
+        .or(Err(InsideError::RecvmsgCall { source: Errno::MFILE }))?;
     let mut text = [0; 8];
     let len =
         rustix::io::read(&file, &mut text).map_err(|source| InsideError::OpenCall { source })?;
@@ -72,7 +94,7 @@ pub fn unprivileged_port_start(target: &PidFd) -> Result<u16, InsideError> {
         .ok_or(InsideError::OpenCall { source: Errno::INVAL })
 }
 
-fn open_inside(target: &PidFd, open: Open) -> Result<OwnedFd, InsideError> {
+fn open_inside(target: &PidFd, open: Open) -> Result<Vec<OwnedFd>, InsideError> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::DGRAM,
@@ -184,9 +206,9 @@ impl Drop for Child {
     }
 }
 
-fn receive(channel: BorrowedFd<'_>) -> Result<OwnedFd, InsideError> {
+fn receive(channel: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, InsideError> {
     let mut bytes = [0; CHILD_MESSAGE];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_AT_ONCE))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         let mut vectors = [IoSliceMut::new(&mut bytes)];
@@ -198,17 +220,22 @@ fn receive(channel: BorrowedFd<'_>) -> Result<OwnedFd, InsideError> {
             Err(source) => return Err(InsideError::RecvmsgCall { source }),
         }
     };
-    let socket = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
+    let mut opened = Vec::with_capacity(MAX_AT_ONCE);
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            opened.extend(descriptors);
+        }
+    }
     if received != CHILD_MESSAGE {
         return Err(InsideError::ChildKilled);
     }
     let [step, a, b, c, d] = bytes;
     if step == sys::STEP_DONE {
-        // The kernel drops what finds no free number.
-        return socket.ok_or(InsideError::RecvmsgCall { source: Errno::MFILE });
+        if opened.is_empty() {
+            // The kernel drops what finds no free number.
+            return Err(InsideError::RecvmsgCall { source: Errno::MFILE });
+        }
+        return Ok(opened);
     }
     let source = Errno::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
     match step {
@@ -219,6 +246,9 @@ fn receive(channel: BorrowedFd<'_>) -> Result<OwnedFd, InsideError> {
         _ => Err(InsideError::ChildKilled),
     }
 }
+
+/// The most sockets that [`sockets_inside`] makes.
+pub const MAX_AT_ONCE: usize = sys::MAX_OPENED;
 
 /// The child needs well under a millisecond; it can be slow only if somebody stops it.
 const PATIENCE: Duration = Duration::from_secs(2);

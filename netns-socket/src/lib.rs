@@ -81,7 +81,9 @@ pub use crate::error::SockOptError;
 pub use crate::flags::{FileFlags, FileFlagsError, Owner, ReadCloexecError, read_cloexec};
 pub use crate::foreign::{PidFd, PidFdError, TakeFdError, Taken};
 pub use crate::identity::{Domain, Identity, Kind, TcpState, own_netns_cookie, tcp_state};
-pub use crate::inside::{InsideError, socket_inside, unprivileged_port_start};
+pub use crate::inside::{
+    InsideError, MAX_AT_ONCE, socket_inside, sockets_inside, unprivileged_port_start,
+};
 pub use crate::pin::{PinError, Pinned, pin, pinned_to};
 pub use crate::route::{Egress, RouteError, Router};
 pub use crate::state::{Applied, ApplyError, Captured, Refusal, SocketState};

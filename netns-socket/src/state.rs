@@ -128,7 +128,8 @@ impl SocketState {
     }
 
     /// [`capture`](Self::capture) of a socket that was [pinned](crate::pin()), whose device is not
-    /// part of its state: it goes to a twin in the container again.
+    /// part of its state: it goes to a twin in the container again. Datagrams that wait on it do not
+    /// stand in the way and are lost with it.
     ///
     /// # Errors
     /// As [`capture`](Self::capture).

@@ -162,10 +162,19 @@ pub(crate) struct ChildPlan<'fd> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Open {
     /// `socket(2)` with these arguments; the second with `SOCK_CLOEXEC` and perhaps
-    /// `SOCK_NONBLOCK`.
-    Socket { domain: i32, kind: i32, protocol: i32 },
+    /// `SOCK_NONBLOCK`. As many of them as asked for, from 1 to [`MAX_OPENED`].
+    Sockets { domain: i32, kind: i32, protocol: i32, count: usize },
     /// A file, for reading. Those below `/proc/sys/net` show the namespace of who opens them.
     File(&'static CStr),
+}
+
+/// How many descriptors the child sends at most.
+pub(crate) const MAX_OPENED: usize = 8;
+
+/// What the child has opened; the first `count` entries count.
+struct Opened {
+    fds: [libc::c_int; MAX_OPENED],
+    count: usize,
 }
 
 /// `KCMP_EPOLL_TFD` of `linux/kcmp.h`, since Linux 4.13.
@@ -218,14 +227,17 @@ pub(crate) fn open_in_namespace(plan: &ChildPlan<'_>) -> Result<OwnedFd, Errno> 
 /// The life of the child. Async-signal-safe: other threads of the parent may have held any lock.
 fn child(plan: &ChildPlan<'_>) -> ! {
     match enter_and_open(plan) {
-        Ok(socket) => report(plan, STEP_DONE, 0, Some(socket)),
-        Err((step, errno)) => report(plan, step, errno.raw_os_error(), None),
+        Ok(opened) => report(plan, STEP_DONE, 0, &opened),
+        Err((step, errno)) => {
+            let nothing = Opened { fds: [-1; MAX_OPENED], count: 0 };
+            report(plan, step, errno.raw_os_error(), &nothing);
+        }
     }
     // SAFETY: `_exit` runs no destructor or handler; the kernel frees all that the child holds.
     unsafe { libc::_exit(0) }
 }
 
-fn enter_and_open(plan: &ChildPlan<'_>) -> Result<libc::c_int, (u8, Errno)> {
+fn enter_and_open(plan: &ChildPlan<'_>) -> Result<Opened, (u8, Errno)> {
     // Once in the container's user namespace, a privileged process of the container could trace
     // the child (they may share a pid namespace) and take our memory and descriptors. A process
     // that is not dumpable can be traced only with CAP_SYS_PTRACE in the namespace its program
@@ -247,37 +259,49 @@ fn enter_and_open(plan: &ChildPlan<'_>) -> Result<libc::c_int, (u8, Errno)> {
         other => other.map_err(|errno| (STEP_SETNS, errno))?,
     }
 
-    let opened = match plan.open {
-        Open::Socket { domain, kind, protocol } => {
-            // SAFETY: socket takes plain integers.
-            unsafe { libc::socket(domain, kind, protocol) }
-        }
-        Open::File(path) => {
-            // SAFETY: the path is a string with its terminator that lives for ever.
-            unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
-        }
+    let mut opened = Opened { fds: [-1; MAX_OPENED], count: 0 };
+    let wanted = match plan.open {
+        Open::Sockets { count, .. } => count,
+        Open::File(_) => 1,
     };
-    check(opened).map_err(|errno| (STEP_OPEN, errno))?;
+    for slot in opened.fds.iter_mut().take(wanted) {
+        *slot = match plan.open {
+            Open::Sockets { domain, kind, protocol, .. } => {
+                // SAFETY: socket takes plain integers.
+                unsafe { libc::socket(domain, kind, protocol) }
+            }
+            Open::File(path) => {
+                // SAFETY: the path is a string with its terminator that lives for ever.
+                unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
+            }
+        };
+        match check(*slot) {
+            Ok(()) => opened.count += 1,
+            // Fewer than asked for are better than none.
+            Err(_) if opened.count > 0 => break,
+            Err(errno) => return Err((STEP_OPEN, errno)),
+        }
+    }
     Ok(opened)
 }
 
-/// Sends step, errno and perhaps the socket to the parent. A failure shows there as no message.
-fn report(plan: &ChildPlan<'_>, step: u8, errno: i32, socket: Option<libc::c_int>) {
+/// Sends step, errno and what was opened to the parent. A failure shows there as no message.
+fn report(plan: &ChildPlan<'_>, step: u8, errno: i32, opened: &Opened) {
     let [a, b, c, d] = errno.to_ne_bytes();
     let mut bytes: [u8; CHILD_MESSAGE] = [step, a, b, c, d];
     let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: CHILD_MESSAGE };
-    let mut control = Control { header: EMPTY_HEADER, socket: -1 };
+    let mut control = Control { header: EMPTY_HEADER, fds: opened.fds };
     // SAFETY: `msghdr` is a C struct of integers and pointers, for which zero is a valid value.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     message.msg_iov = &raw mut vector;
     message.msg_iovlen = 1;
-    if let Some(socket) = socket {
-        control.socket = socket;
-        control.header.cmsg_len = CONTROL_USED as _;
+    if opened.count > 0 {
+        let used = size_of::<libc::cmsghdr>() + opened.count * size_of::<libc::c_int>();
+        control.header.cmsg_len = used as _;
         control.header.cmsg_level = libc::SOL_SOCKET;
         control.header.cmsg_type = libc::SCM_RIGHTS;
         message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = size_of::<Control>() as _;
+        message.msg_controllen = used.next_multiple_of(size_of::<usize>()) as _;
     }
     // SAFETY: every pointer in `message` refers to a live local of the stated length.
     unsafe {
@@ -285,11 +309,11 @@ fn report(plan: &ChildPlan<'_>, step: u8, errno: i32, socket: Option<libc::c_int
     }
 }
 
-/// A control message with one descriptor, laid out as `CMSG_DATA` has it.
+/// A control message with descriptors, laid out as `CMSG_DATA` has it.
 #[repr(C)]
 struct Control {
     header: libc::cmsghdr,
-    socket: libc::c_int,
+    fds: [libc::c_int; MAX_OPENED],
 }
 
 /// Blocks every signal of the calling thread until dropped.
@@ -331,7 +355,6 @@ fn last_error() -> Errno {
 /// Fields of `struct clone_args` as of Linux 5.7, all of them `u64`.
 const CLONE_ARGS: usize = 11;
 const CLONE_PIDFD: u64 = 0x1000;
-const CONTROL_USED: usize = size_of::<libc::cmsghdr>() + size_of::<libc::c_int>();
 const EMPTY_HEADER: libc::cmsghdr = libc::cmsghdr { cmsg_len: 0, cmsg_level: 0, cmsg_type: 0 };
 
 // asm-generic/fcntl.h; libc has them only for some C libraries.

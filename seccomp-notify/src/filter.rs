@@ -86,7 +86,8 @@ pub struct Condition {
 ///
 /// **Mind the upper half.** Of a parameter that C declares `int` the kernel reads 32 bits, and the
 /// target may put anything into the others: [`Test::Eq`] on a flags argument is evaded by one
-/// stray high bit. [`Condition::int_eq`] and [`Condition::bits_set`] look at the lower half only.
+/// stray high bit. [`Condition::int_eq`], [`Condition::bits_set`] and [`Condition::bits_clear`] look
+/// at the lower half only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Test {
@@ -117,6 +118,11 @@ impl Condition {
     /// All of these bits are set in an `int` or `unsigned int` parameter.
     pub const fn bits_set(arg: u32, bits: u32) -> Self {
         Self { arg, test: Test::MaskedEq { mask: bits as u64, value: bits as u64 } }
+    }
+
+    /// None of these bits is set in an `int` or `unsigned int` parameter.
+    pub const fn bits_clear(arg: u32, bits: u32) -> Self {
+        Self { arg, test: Test::MaskedEq { mask: bits as u64, value: 0 } }
     }
 }
 

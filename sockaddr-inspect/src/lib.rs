@@ -59,6 +59,8 @@ pub mod fake;
 pub mod family;
 mod fetch;
 mod inline;
+#[cfg(target_os = "linux")]
+mod mem_file;
 mod memory;
 pub mod msghdr;
 pub mod normal;
@@ -70,6 +72,8 @@ pub use addr::{AbstractName, SockAddr, UnixAddr, UnixPath};
 pub use decode::Malformed;
 pub use fake::FakeMemory;
 pub use fetch::{FetchError, fetch, fetch_u32_array};
+#[cfg(target_os = "linux")]
+pub use mem_file::MemoryFile;
 pub use memory::{ForeignAddr, ReadError, ReadMemory, WriteError, WriteMemory};
 pub use msghdr::MsgHdrName;
 pub use normal::Destination;

@@ -109,7 +109,7 @@ pub enum ReadError {
     #[error("no permission to read the process's memory")]
     Denied,
     /// The call failed for a reason on this side.
-    #[error("process_vm_readv failed")]
+    #[error("reading the process's memory failed")]
     ReadCall {
         /// What the kernel said.
         #[source]
@@ -131,7 +131,7 @@ pub enum WriteError {
     #[error("no permission to write the process's memory")]
     Denied,
     /// The call failed for a reason on this side.
-    #[error("process_vm_writev failed")]
+    #[error("writing the process's memory failed")]
     WriteCall {
         /// What the kernel said.
         #[source]

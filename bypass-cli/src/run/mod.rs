@@ -12,7 +12,10 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, ExitCode};
 use std::time::Duration;
 
-use bypass_core::{AttachError, Container, End, Settings, StartError, Supervisor};
+use bypass_core::{
+    AttachError, Container, End, Ports, PublishConflict, ReserveError, Settings, StartError,
+    Supervisor,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use seccomp_notify::{Features, Listener, OpenError};
 use serde::Serialize;
@@ -34,6 +37,10 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Why `run` failed by its own fault.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
+    #[error(transparent)]
+    Publish(#[from] PublishConflict),
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
     #[error("the supervisor cannot start")]
     Supervisor(#[from] StartError),
     #[error("the container cannot be supervised")]
@@ -65,8 +72,11 @@ pub(crate) struct Enforced {
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
+    let list = args.publish.list()?;
+    let traps = args.publish.traps(&list);
     // Before anything is started: on a host that cannot do this, nothing is.
     let supervisor = Supervisor::new()?;
+    let ports = args.publish.reserve(&list)?;
     let own = network::own_networks(args.net);
     let policy = args.policy.policy(&own);
     let resolv_conf = match resolver::choose(&args.dns, args.net, &policy) {
@@ -81,8 +91,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     };
     let (control, theirs) =
         Control::pair().map_err(|source| RunError::Call { call: "socketpair", source })?;
-    let plan =
-        Plan { control: 0, parent: std::process::id(), map_root: args.map_root, resolv_conf };
+    let parent = std::process::id();
+    let plan = Plan { control: 0, parent, map_root: args.map_root, traps, resolv_conf };
     let child = steps::step(0, &plan, &theirs, &args.command)
         .map_err(|source| RunError::Call { call: "starting a process", source })?;
     drop(theirs);
@@ -93,7 +103,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let mut session = Session {
         args,
         supervisor,
-        settings: Some(Settings::new("run", policy).pin(args.policy.pin == Switch::On)),
+        settings: Some(
+            Settings::new("run", policy)
+                .publish(ports.clone())
+                .udp(args.publish.udp.into())
+                .pin(args.policy.pin == Switch::On),
+        ),
+        ports,
         control,
         child,
         network: None,
@@ -113,6 +129,7 @@ struct Session<'a> {
     supervisor: Supervisor,
     /// Taken by the one listener that is accepted.
     settings: Option<Settings>,
+    ports: Ports,
     control: Control,
     child: Child,
     network: Option<Attached>,
@@ -213,6 +230,7 @@ impl Session<'_> {
                     pin: self.args.policy.pin == Switch::On,
                     landlock: self.landlock,
                 },
+                published: self.ports.published().collect(),
                 calls: self.container.as_ref().map(Container::stats),
             };
             report.write(path)?;

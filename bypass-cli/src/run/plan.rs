@@ -21,6 +21,7 @@ use rustix::net::SendFlags;
 use serde::{Deserialize, Serialize};
 
 use super::landlock::Landlock;
+use crate::filter::Traps;
 
 /// The names under which the steps are started; no command of the user's.
 pub(super) const STEPS: [&str; 3] = ["<namespace>", "<init>", "<command>"];
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     /// The process that must still be there when a step has tied its life to it.
     pub(super) parent: u32,
     pub(super) map_root: bool,
+    /// What the filter traps beyond the usual.
+    pub(super) traps: Traps,
     /// What /etc/resolv.conf shall say, if not what it says already.
     pub(super) resolv_conf: Option<String>,
 }

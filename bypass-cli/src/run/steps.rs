@@ -5,14 +5,18 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::sync::mpsc;
+use std::thread;
 
 use nix::sched::CloneFlags;
 use rustix::process::{DumpableBehavior, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use seccomp_notify::Listener;
 
 use super::plan::{Control, Message, Plan, STEPS};
 use super::{landlock, network, resolver};
 use crate::exit;
+use crate::filter::{Traps, filter};
 
 /// What went wrong in a step, told to the user by the parent.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +67,7 @@ pub(crate) fn stage() -> Option<ExitCode> {
     let result = match step {
         0 => namespace(&control, &plan, &command),
         1 => init(&control, &plan, &command),
-        _ => run_command(&control, &command),
+        _ => run_command(&control, &plan, &command),
     };
     Some(result.unwrap_or_else(|error| {
         let what = exit::chain(&error);
@@ -171,21 +175,42 @@ fn init(control: &Control, plan: &Plan, command: &[OsString]) -> Result<ExitCode
 }
 
 /// Step 3: puts on the layers and becomes the command.
-fn run_command(control: &Control, command: &[OsString]) -> Result<ExitCode, StepError> {
+fn run_command(
+    control: &Control,
+    plan: &Plan,
+    command: &[OsString],
+) -> Result<ExitCode, StepError> {
     let [program, arguments @ ..] = command else { return Err(StepError::Orphaned) };
     let netns_cookie = network::own_netns_cookie();
     rustix::thread::set_no_new_privs(true)
         .map_err(|errno| StepError::Capabilities(errno.into()))?;
     let landlock = landlock::restrict().map_err(StepError::Landlock)?;
-    let listener = crate::filter::filter().install().map_err(StepError::Filter)?;
-    control
-        .send(&Message::Listener { netns_cookie, landlock }, Some(listener.as_fd()))
-        .map_err(StepError::Control)?;
+    install_filter(plan.traps, |listener| {
+        control
+            .send(&Message::Listener { netns_cookie, landlock }, Some(listener.as_fd()))
+            .map_err(StepError::Control)
+    })?;
     let error = Command::new(program).args(arguments).exec();
     let errno = error.raw_os_error().unwrap_or(0);
     control.send(&Message::ExecFailed { errno }, None).map_err(StepError::Control)?;
     let status = if errno == libc::ENOENT { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE };
     Ok(ExitCode::from(status))
+}
+
+/// Binds the calling thread to the filter, and hands the listener on from a thread that it
+/// does not bind: it may trap sendmsg(2), which nobody answers before the listener is there.
+fn install_filter(
+    traps: Traps,
+    hand_on: impl FnOnce(Listener) -> Result<(), StepError> + Send,
+) -> Result<(), StepError> {
+    thread::scope(move |scope| {
+        let (sender, receiver) = mpsc::channel();
+        let free = scope.spawn(move || receiver.recv().map_or(Ok(()), hand_on));
+        // Without a listener the sender goes, and with it the other thread.
+        let listener = filter(traps).install().map_err(StepError::Filter)?;
+        sender.send(listener).ok();
+        free.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Has the kernel end this process with the thread that started it.

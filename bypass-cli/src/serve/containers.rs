@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bypass_core::{Container, Policy, Settings, Supervisor};
+use bypass_core::{Container, Policy, Ports, Settings, Supervisor, Udp};
 use seccomp_notify::Handoff;
 
 use crate::exit;
@@ -12,22 +12,33 @@ use crate::exit;
 #[derive(Debug)]
 pub(super) struct Containers {
     supervisor: Supervisor,
-    policy: Arc<Policy>,
-    pin: bool,
+    treatment: Treatment,
     by_id: Mutex<HashMap<String, Container>>,
     /// Written to when a container has ended.
     ended: Arc<OwnedFd>,
 }
 
+/// How every container is treated.
+#[derive(Debug)]
+pub(super) struct Treatment {
+    pub(super) policy: Arc<Policy>,
+    pub(super) ports: Ports,
+    pub(super) udp: Udp,
+    pub(super) pin: bool,
+}
+
+impl Treatment {
+    fn of(&self, id: &str) -> Settings {
+        Settings::new(id, Arc::clone(&self.policy))
+            .publish(self.ports.clone())
+            .udp(self.udp)
+            .pin(self.pin)
+    }
+}
+
 impl Containers {
-    pub(super) fn new(supervisor: Supervisor, policy: Policy, pin: bool, ended: OwnedFd) -> Self {
-        Self {
-            supervisor,
-            policy: Arc::new(policy),
-            pin,
-            by_id: Mutex::default(),
-            ended: Arc::new(ended),
-        }
+    pub(super) fn new(supervisor: Supervisor, treatment: Treatment, ended: OwnedFd) -> Self {
+        Self { supervisor, treatment, by_id: Mutex::default(), ended: Arc::new(ended) }
     }
 
     /// Readable when [`forget_ended`](Self::forget_ended) has something to do.
@@ -53,13 +64,11 @@ impl Containers {
         }
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
-        let settings = Settings::new(id.clone(), Arc::clone(&self.policy)).pin(self.pin).on_end(
-            move |stats| {
-                tracing::info!(container = name, verdicts = ?stats.verdicts, "ended");
-                // A full counter has been noticed already.
-                rustix::io::write(&*ended, &1u64.to_ne_bytes()).ok();
-            },
-        );
+        let settings = self.treatment.of(&id).on_end(move |stats| {
+            tracing::info!(container = name, verdicts = ?stats.verdicts, "ended");
+            // A full counter has been noticed already.
+            rustix::io::write(&*ended, &1u64.to_ne_bytes()).ok();
+        });
         match self.supervisor.attach(listener, settings) {
             Ok(container) => {
                 tracing::info!(container = id, pid = state.pid, "attached");

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bypass_core::{StartError, Supervisor};
+use bypass_core::{PublishConflict, ReserveError, StartError, Supervisor};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use seccomp_notify::receive_handoff;
 
-use self::containers::Containers;
+use self::containers::{Containers, Treatment};
 use self::endpoint::{Endpoint, EndpointError};
 pub(crate) use self::endpoint::{SocketPathError, socket_path};
 use crate::args::{ServeArgs, Switch};
@@ -37,6 +37,10 @@ const MAX_HANDOVERS: usize = 32;
 /// Why `serve` failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
+    #[error(transparent)]
+    Publish(#[from] PublishConflict),
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
     #[error(transparent)]
     SocketPath(#[from] SocketPathError),
     #[error(transparent)]
@@ -54,6 +58,7 @@ pub(crate) enum ServeError {
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
+    let list = args.publish.list()?;
     let path = socket_path(args.socket.as_deref())?;
     let ready_fd = args.ready_fd.map(|fd| inherited("ready-fd", fd)).transpose()?;
     let exit_fd = args.exit_fd.map(|fd| inherited("exit-fd", fd)).transpose()?;
@@ -64,12 +69,13 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let ended = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|errno| ServeError::Call { call: "eventfd", source: errno.into() })?;
 
-    let containers = Arc::new(Containers::new(
-        Supervisor::new()?,
-        args.policy.policy(&[]),
-        args.policy.pin == Switch::On,
-        ended,
-    ));
+    let treatment = Treatment {
+        policy: Arc::new(args.policy.policy(&[])),
+        ports: args.publish.reserve(&list)?,
+        udp: args.publish.udp.into(),
+        pin: args.policy.pin == Switch::On,
+    };
+    let containers = Arc::new(Containers::new(Supervisor::new()?, treatment, ended));
     let endpoint = Endpoint::bind(&path)?;
     let _pid_file = args.pid_file.clone().map(PidFile::write).transpose()?;
     tracing::info!(socket = %path.display(), "serving");

@@ -350,11 +350,16 @@ pub(super) struct ConnectCall<K: Kernel> {
 impl<K: Kernel> ConnectCall<K> {
     /// The destination, where this socket can connect to it at all.
     pub(super) fn destination(&self) -> Option<SocketAddr> {
-        match (self.id.domain, self.addr.decode()) {
-            (Domain::Inet, Ok(SockAddr::V4(addr))) => Some(SocketAddr::V4(addr)),
-            (Domain::Inet6, Ok(SockAddr::V6(addr))) => Some(SocketAddr::V6(addr)),
-            _ => None,
-        }
+        destination(&self.id, &self.addr)
+    }
+}
+
+/// The address, where a socket of this kind can connect or send to it at all.
+pub(super) fn destination(id: &Identity, addr: &RawSockAddr) -> Option<SocketAddr> {
+    match (id.domain, addr.decode()) {
+        (Domain::Inet, Ok(SockAddr::V4(addr))) => Some(SocketAddr::V4(addr)),
+        (Domain::Inet6, Ok(SockAddr::V6(addr))) => Some(SocketAddr::V6(addr)),
+        _ => None,
     }
 }
 

@@ -12,6 +12,7 @@ use netns_socket::{Domain, Egress, Identity, Kind, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr, SockAddr};
 
+use crate::call::Message;
 use crate::ports::{Choice, Families, Index};
 
 use super::kernel::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
@@ -90,6 +91,10 @@ pub(super) struct Fake {
     /// Host sockets that were bound at a published address, with their pin.
     pub(super) host_binds: Vec<(SocketAddr, Option<u32>)>,
     pub(super) shut: Vec<usize>,
+    /// Sockets on which datagrams wait.
+    pub(super) waiting: HashSet<usize>,
+    /// Names that were written to the target.
+    pub(super) stored: Vec<RawSockAddr>,
 }
 
 /// An unanswered notification; tells the world if it is lost.
@@ -124,6 +129,8 @@ impl Default for Fake {
             host_bind: Ok(()),
             host_binds: Vec::new(),
             shut: Vec::new(),
+            waiting: HashSet::new(),
+            stored: Vec::new(),
         }
     }
 }
@@ -243,6 +250,13 @@ impl Kernel for Fake {
         Err(Lost::Errno(Errno::FAULT))
     }
 
+    fn fetch_name(&mut self, tid: i32, message: Message) -> Result<Option<RawSockAddr>, Lost> {
+        match message {
+            Message::To { at, len } => self.fetch(tid, at, len).map(Some),
+            Message::Header { at, .. } => self.fetch(tid, at, 0).map(Some),
+        }
+    }
+
     fn is_alive(&mut self, _note: &FakeNote) -> bool {
         !self.hit(Fault::Dead)
     }
@@ -268,6 +282,10 @@ impl Kernel for Fake {
 
     fn peer(&mut self, sock: &usize) -> Option<SocketAddr> {
         self.socks[*sock].peer
+    }
+
+    fn has_waiting(&mut self, sock: &usize) -> bool {
+        self.waiting.contains(sock)
     }
 
     fn is_v6_only(&mut self, sock: &usize) -> bool {
@@ -435,6 +453,21 @@ impl Kernel for Fake {
 
     fn transplant(&mut self, _tid: i32, _fd: i32, _old: &usize, _new: &usize) -> bool {
         !self.hit(Fault::Transplant)
+    }
+
+    fn store_name(
+        &mut self,
+        _note: &FakeNote,
+        _tid: i32,
+        name: &RawSockAddr,
+        at: ForeignAddr,
+        _len_at: ForeignAddr,
+    ) -> Result<(), Lost> {
+        if at.is_null() {
+            return Err(Lost::Errno(Errno::FAULT));
+        }
+        self.stored.push(*name);
+        Ok(())
     }
 
     fn install(&mut self, _note: &FakeNote, _tid: i32, fd: i32, sock: &usize) -> Installed {

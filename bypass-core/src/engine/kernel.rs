@@ -8,6 +8,7 @@ use netns_socket::{Egress, Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
+use crate::call::Message;
 use crate::ports::{Choice, Families, Index};
 
 /// How a trapped call is answered.
@@ -105,6 +106,8 @@ pub(crate) trait Kernel {
     fn take(&mut self, tid: i32, fd: i32) -> Result<Self::Sock, Lost>;
     fn fetch(&mut self, tid: i32, at: ForeignAddr, len: u64) -> Result<RawSockAddr, Lost>;
     fn fetch_args(&mut self, tid: i32, at: ForeignAddr) -> Result<[u32; 3], Lost>;
+    /// The destination that a send names, if it names one.
+    fn fetch_name(&mut self, tid: i32, message: Message) -> Result<Option<RawSockAddr>, Lost>;
     fn is_alive(&mut self, note: &Self::Note) -> bool;
 
     /// `None` if it is no socket.
@@ -114,6 +117,8 @@ pub(crate) trait Kernel {
     fn local(&mut self, sock: &Self::Sock) -> Option<SocketAddr>;
     /// The address it is connected to; `None` for one that is not.
     fn peer(&mut self, sock: &Self::Sock) -> Option<SocketAddr>;
+    /// Whether datagrams wait to be received.
+    fn has_waiting(&mut self, sock: &Self::Sock) -> bool;
     /// `IPV6_V6ONLY`
     fn is_v6_only(&mut self, sock: &Self::Sock) -> bool;
     /// The device that the socket is bound to.
@@ -183,6 +188,15 @@ pub(crate) trait Kernel {
     /// Has every epoll of the target that watches `old` under `fd` watch `new` under it as
     /// well. The registration of `old` ends with its file. False if that failed.
     fn transplant(&mut self, tid: i32, fd: i32, old: &Self::Sock, new: &Self::Sock) -> bool;
+    /// Writes a name and its length where the caller of getsockname(2) wants them.
+    fn store_name(
+        &mut self,
+        note: &Self::Note,
+        tid: i32,
+        name: &RawSockAddr,
+        at: ForeignAddr,
+        len_at: ForeignAddr,
+    ) -> Result<(), Lost>;
     /// Puts the socket at `fd` of the target, in place of what is there.
     fn install(&mut self, note: &Self::Note, tid: i32, fd: i32, sock: &Self::Sock) -> Installed;
     /// False if nobody waited any more.

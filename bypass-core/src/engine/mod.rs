@@ -28,8 +28,10 @@ mod fake;
 mod inside;
 mod kernel;
 mod local;
+mod names;
 mod parked;
 mod publish;
+mod send;
 #[cfg(test)]
 mod tests;
 
@@ -123,6 +125,10 @@ impl<K: Kernel> Engine<K> {
                 self.stats.count_continued();
                 k.answer(note, Answer::Continue);
             }
+            Call::Name { end, fd, at, len_at } => {
+                self.name(k, note, Target { tid, fd }, end, at, len_at);
+            }
+            Call::Send { fd, message } => self.send(k, note, Target { tid, fd }, message),
             Call::Multiplexed { .. } | Call::Other => {
                 self.stats.count_continued();
                 k.answer(note, Answer::Continue);

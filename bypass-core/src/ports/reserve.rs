@@ -204,7 +204,7 @@ fn local(socket: &OwnedFd) -> Option<SocketAddr> {
 }
 
 fn wanted_ip(map: &PortMap, port: u16) -> SocketAddr {
-    SocketAddr::new(map.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port)
+    SocketAddr::new(map.host_ip.unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.into()), port)
 }
 
 /// Which address failed, and how.

@@ -6,8 +6,8 @@ use std::thread;
 
 use libtest_mimic::Trial;
 use netns_socket::{
-    Domain, Errno, Identity, InsideError, Kind, PidFd, SocketSpec, create_twin, own_netns_cookie,
-    socket_inside, unprivileged_port_start,
+    Domain, Errno, Identity, InsideError, Kind, MAX_AT_ONCE, PidFd, SocketSpec, create_twin,
+    own_netns_cookie, socket_inside, sockets_inside, unprivileged_port_start,
 };
 use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
 
@@ -16,6 +16,7 @@ use crate::harness::{Fixture, TCP4, TCP6, in_new_netns, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("inside::is_in_the_targets_namespace", namespace),
+        trial("inside::several_at_once", several_at_once),
         trial("inside::also_netlink", netlink),
         trial("inside::same_user_namespace", same_user_namespace),
         trial("inside::port_start_is_that_of_the_namespace", port_start),
@@ -41,6 +42,22 @@ fn container() -> Container {
 
 fn tcp() -> SocketSpec {
     SocketSpec::from(TCP4)
+}
+
+fn several_at_once() {
+    let container = container();
+    for (wanted, made) in [(0, 1), (1, 1), (3, 3), (1000, MAX_AT_ONCE)] {
+        let sockets = sockets_inside(&container.handle, tcp(), true, wanted).unwrap();
+        assert_eq!(sockets.len(), made);
+        let ids = sockets.iter().map(|socket| Identity::of(socket).unwrap().unwrap());
+        let cookies: Vec<_> = ids
+            .inspect(|id| assert_eq!(id.netns_cookie, Some(container.cookie)))
+            .map(|id| id.cookie)
+            .collect();
+        assert!(
+            cookies.iter().all(|one| cookies.iter().filter(|other| *other == one).count() == 1)
+        );
+    }
 }
 
 fn namespace() {

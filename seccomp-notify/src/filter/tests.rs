@@ -135,6 +135,35 @@ fn conditional_errno_survives_an_unconditional_notification() {
     );
 }
 
+/// OCI runtimes give the library all rules of a profile at once. What it makes of rules that
+/// overlap depends on its version; rules that do not overlap must mean what they say.
+#[test]
+fn disjoint_rules_of_one_call_need_no_layers() {
+    let refuse = Rule {
+        nr: SENDTO,
+        action: Action::Errno(Errno::OPNOTSUPP),
+        conditions: vec![Condition::bits_set(3, FASTOPEN)],
+    };
+    let ask = Rule {
+        nr: SENDTO,
+        action: Action::Notify,
+        conditions: vec![Condition::bits_clear(3, FASTOPEN), Condition::new(4, Test::Ne(0))],
+    };
+    for rules in [[&refuse, &ask], [&ask, &refuse]] {
+        let filter = Filter { rules: rules.into_iter().cloned().collect(), ..Filter::allow_all() };
+        let program = filter.compile_layer(&rules).unwrap().to_raw();
+        for flags in [0, 0x4000, u64::from(FASTOPEN), u64::from(FASTOPEN) | 0x4000] {
+            for high in [0, 1 << 32, 0xffff_ffff << 32, u64::from(FASTOPEN) << 32] {
+                for address in [0, 1, 1 << 31, 1 << 32, 1 << 63, u64::MAX] {
+                    let args = [0, 0, 0, flags | high, address, 0];
+                    let got = run(&program, &words(NATIVE, SENDTO.cast_unsigned(), args));
+                    assert_eq!(got, promised(&filter, SENDTO, args), "{args:x?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn first_of_two_errnos_wins() {
     let filter = Filter::allow_all()

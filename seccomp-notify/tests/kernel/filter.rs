@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, SendFlags, SocketType};
 use seccomp_notify::{Condition, Errno, Filter, InstallError, Reply, Test};
 
-use crate::target::{getppid, next, raw_call, spawn, trap_getppid};
+use crate::target::{getppid, next, raw_call, send_on_nothing, spawn, trap_getppid};
 use crate::{Case, Need};
 
 pub(crate) const TRIALS: &[Case] = &[
     ("errno_rule_by_flag_argument", Need::Notify, errno_rule_by_flag_argument),
+    ("sends_are_sorted_by_flag_and_address", Need::Notify, sends_are_sorted_by_flag_and_address),
     ("errno_rule_without_condition", Need::Notify, errno_rule_without_condition),
     ("second_listener_is_refused", Need::Notify, second_listener_is_refused),
     ("filter_without_rules_installs", Need::Notify, filter_without_rules_installs),
@@ -48,6 +49,48 @@ fn errno_rule_by_flag_argument() {
         thread.join().unwrap(),
         [refused, refused, refused, Err(Errno::DESTADDRREQ), Ok(77)]
     );
+}
+
+/// Rules that exclude each other: the flag is refused, an address (which only sendto has among
+/// its arguments) asks, all else goes on to the kernel.
+fn sends_are_sorted_by_flag_and_address() {
+    const FASTOPEN: u32 = libc::MSG_FASTOPEN as u32;
+    let filter = [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)]
+        .into_iter()
+        .fold(Filter::allow_all(), |filter, (nr, flags)| {
+            let mut ask = vec![Condition::bits_clear(flags, FASTOPEN)];
+            if nr == libc::SYS_sendto {
+                ask.push(Condition::new(4, Test::Ne(0)));
+            }
+            let refuse = [Condition::bits_set(flags, FASTOPEN)];
+            filter.notify_when(nr as i32, &ask).errno_when(nr as i32, &refuse, Errno::NOANO)
+        });
+    let dirty = |flags: i32| 0xdead_beef_0000_0000 | u64::from(flags.cast_unsigned());
+    let (fast, plain) = (dirty(libc::MSG_FASTOPEN), dirty(libc::MSG_DONTWAIT));
+    let (refused, asked, allowed) = (Err(libc::ENOANO), Ok(77), Err(libc::EBADF));
+    let cases = [
+        (libc::SYS_sendto, [0, 0, fast, 0, 0], refused),
+        (libc::SYS_sendto, [0, 0, fast, 1, 16], refused),
+        (libc::SYS_sendto, [0, 0, plain, 0, 0], allowed),
+        (libc::SYS_sendto, [0, 0, plain, 1, 16], asked),
+        (libc::SYS_sendto, [0, 0, 0, 1 << 32, 16], asked),
+        (libc::SYS_sendto, [0, 0, 0, 0, 16], allowed),
+        (libc::SYS_sendmsg, [0, fast, 0, 0, 0], refused),
+        (libc::SYS_sendmsg, [0, plain, fast, 1, 0], asked),
+        (libc::SYS_sendmmsg, [0, 0, fast, 0, 0], refused),
+        (libc::SYS_sendmmsg, [0, fast, plain, 0, 0], asked),
+    ];
+    let (listener, thread) =
+        spawn(filter, move || cases.map(|(nr, rest, _)| send_on_nothing(nr, rest)));
+    for (nr, rest, outcome) in cases {
+        if outcome == asked {
+            let call = next(&listener);
+            assert_eq!(i64::from(call.syscall_nr()), nr);
+            assert_eq!(call.args()[1..], rest);
+            call.reply(Reply::value(77)).unwrap();
+        }
+    }
+    assert_eq!(thread.join().unwrap(), cases.map(|(_, _, outcome)| outcome));
 }
 
 fn errno_rule_without_condition() {

@@ -82,7 +82,19 @@ pub(crate) fn next(listener: &Listener) -> Notification {
 pub(crate) fn raw_call(nr: libc::c_long) -> Result<i64, i32> {
     // SAFETY: the tests call this for getppid and its like, which take no argument and touch no
     // memory, whether or not they are trapped.
-    let ret = unsafe { libc::syscall(nr, 0, 0, 0, 0, 0, 0) };
+    outcome(unsafe { libc::syscall(nr, 0, 0, 0, 0, 0, 0) })
+}
+
+/// A send on no descriptor at all, with these values for the arguments behind it.
+#[expect(unsafe_code, reason = "no safe crate sends with arguments that mean nothing")]
+pub(crate) fn send_on_nothing(nr: libc::c_long, rest: [u64; 5]) -> Result<i64, i32> {
+    assert!([libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg].contains(&nr));
+    let [b, c, d, e, f] = rest;
+    // SAFETY: the kernel looks the descriptor up before it looks at any memory, and -1 is none.
+    outcome(unsafe { libc::syscall(nr, -1_i64, b, c, d, e, f) })
+}
+
+fn outcome(ret: libc::c_long) -> Result<i64, i32> {
     if ret == -1 {
         return Err(io::Error::last_os_error().raw_os_error().unwrap());
     }
