@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::fs::OFlags;
 use seccomp_notify::{AddFd, AddFdOutcome, Errno, Notification, Reply, ReplyOutcome};
 use sockaddr_inspect::{
-    FetchError, ForeignAddr, MemoryFile, ProcessMemory, RawSockAddr, ReadError, msghdr,
+    FetchError, ForeignAddr, MemoryFile, ProcessMemory, RawSockAddr, ReadError, StoreError, msghdr,
 };
 
 use crate::call::Message;
 use crate::engine::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
 use crate::inside::Inside;
-use crate::ports::{Choice, Families, Index, Ports};
+use crate::ports::{Choice, Families, Index, OUTSIDE_V4, OUTSIDE_V6, Ports};
 use crate::supervisor::Host;
 use crate::targets::Targets;
 
@@ -33,10 +33,6 @@ const CAP_NET_BIND_SERVICE: u32 = 10;
 const NOWHERE: [u8; 28] = [0xff; 28];
 
 const NO_TIME: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-
-/// Addresses that nobody has (RFC 5737, RFC 3849): the way to them is that of the default route.
-const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 64;
@@ -334,8 +330,20 @@ impl Kernel for Live {
         self.ports.bind(twin, choice, pin.is_some())
     }
 
-    fn serve(&mut self, _tid: i32, twin: &OwnedFd, choice: &Choice, _old: &OwnedFd) {
-        self.ports.serve(choice, twin);
+    fn serve(&mut self, twin: &OwnedFd, choice: &Choice, pin: Option<u32>, old: &OwnedFd) {
+        self.ports.serve(choice, pin, twin, old);
+    }
+
+    fn serve_from_inside(&mut self, tid: i32, sock: &OwnedFd, indices: &[Index], addr: SocketAddr) {
+        self.ports.serve_from_inside(indices, tid, addr, sock);
+    }
+
+    fn serve_listeners(&mut self, container_port: u16) {
+        self.ports.listen(container_port);
+    }
+
+    fn settle_ports(&mut self) {
+        self.ports.settle();
     }
 
     fn serving(&mut self, index: Index) -> Option<Families> {
@@ -409,8 +417,11 @@ impl Kernel for Live {
         if !note.is_alive().unwrap_or(false) {
             return Err(Lost::Gone);
         }
-        drop((memory, name, at, len_at));
-        Err(Lost::Errno(Errno::NOSYS))
+        sockaddr_inspect::store_name(&memory, name, at, len_at).map_err(|error| match error {
+            StoreError::Gone => Lost::Gone,
+            StoreError::Denied => Lost::Denied,
+            error => Lost::Errno(error.errno().map_or(Errno::FAULT, Errno::from_raw_os_error)),
+        })
     }
 
     fn install(&mut self, note: &Notification, tid: i32, fd: i32, sock: &OwnedFd) -> Installed {

@@ -160,6 +160,10 @@ impl Reader<'_> {
             Rule::NeverRouted => {
                 self.demand(on, state, SOL_TCP, TCP_REPAIR)?;
                 if self.tcp_info()?.pmtu != 0 {
+                    if self.pinned {
+                        // The host socket has, or had, a connection, which set it.
+                        return Ok(());
+                    }
                     return Err(Stop::Leave {
                         option: opt.name,
                         reason: "an earlier attempt to connect may have set it, or the program",

@@ -55,6 +55,7 @@
 
 mod address;
 mod capture;
+mod datagram;
 mod defaults;
 pub mod epoll;
 mod error;
@@ -76,6 +77,9 @@ pub use rustix::io::Errno;
 
 pub use crate::address::{bind, connect};
 pub use crate::capture::Part;
+pub use crate::datagram::{
+    Datagram, LocalAddress, recv_datagram, report_destination, send_datagram,
+};
 pub use crate::defaults::Defaults;
 pub use crate::error::SockOptError;
 pub use crate::flags::{FileFlags, FileFlagsError, Owner, ReadCloexecError, read_cloexec};

@@ -79,6 +79,72 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, address: &[u8]) -> Result<(), Errno> {
     check(answer)
 }
 
+/// How much of each buffer [`recvmsg`] filled.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Filled {
+    pub(crate) data: usize,
+    pub(crate) name: usize,
+    pub(crate) control: usize,
+    /// `msg_flags`.
+    pub(crate) flags: i32,
+}
+
+/// recvmsg(2) into these buffers. No socket that passes descriptors may be given: the caller takes
+/// control messages for bytes.
+pub(crate) fn recvmsg(
+    fd: BorrowedFd<'_>,
+    data: &mut [u8],
+    name: &mut [u8],
+    control: &mut [u8],
+    flags: i32,
+) -> Result<Filled, Errno> {
+    let mut vector = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
+    // SAFETY: `msghdr` is a C struct of integers and pointers, for which zero is a valid value.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_name = name.as_mut_ptr().cast();
+    message.msg_namelen = libc::socklen_t::try_from(name.len()).unwrap_or(libc::socklen_t::MAX);
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = control.len() as _;
+    // SAFETY: each pointer in `message` is valid for writes of the length next to it, as both come
+    // from the same exclusive slice (`vector` is a live local), and any byte is a valid `u8`.
+    let answer = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
+    let received = usize::try_from(answer).map_err(|_negative| last_error())?;
+    // Its type is another one with some C libraries.
+    let control_len: usize = message.msg_controllen as _;
+    Ok(Filled {
+        data: received.min(data.len()),
+        // The kernel tells the full length of a name that it has cut.
+        name: usize::try_from(message.msg_namelen).map_or(name.len(), |len| len.min(name.len())),
+        control: control_len.min(control.len()),
+        flags: message.msg_flags,
+    })
+}
+
+/// sendmsg(2) of one datagram to the address in `name`, with these control messages, if any.
+pub(crate) fn sendmsg(
+    fd: BorrowedFd<'_>,
+    data: &[u8],
+    name: &[u8],
+    control: &[u8],
+    flags: i32,
+) -> Result<usize, Errno> {
+    let mut vector = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: as in `recvmsg`.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_name = name.as_ptr().cast_mut().cast();
+    message.msg_namelen = libc::socklen_t::try_from(name.len()).unwrap_or(libc::socklen_t::MAX);
+    message.msg_control = control.as_ptr().cast_mut().cast();
+    message.msg_controllen = control.len() as _;
+    // SAFETY: each pointer in `message` refers to as many live bytes as the length next to it says,
+    // and sendmsg only reads them. No control message that this crate makes holds a descriptor.
+    let answer = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(answer).map_err(|_negative| last_error())
+}
+
 /// Whether the `offset`th thing that `epoll` watches under `number` is the file of `socket`
 /// (`KCMP_EPOLL_TFD` of kcmp(2), with ourselves on both sides). ENOENT if there is none.
 pub(crate) fn kcmp_epoll(

@@ -29,11 +29,13 @@
 //!
 //! - **One copy.** The target can rewrite its memory at any time. Decide and act on the
 //!   [`RawSockAddr`], and never read the address again.
-//! - **Bounded.** No more than [`MAX_SOCKADDR`] bytes are read, nothing is allocated,
-//!   and no byte or length of the target can cause a panic.
+//! - **Bounded.** No more than [`MAX_SOCKADDR`] bytes of an address are read, and of a
+//!   message no more than there is room for; nothing is allocated, and no byte or length
+//!   of the target can cause a panic.
 //! - **The kernel's judgement.** What [`fetch()`] and [`decode`](RawSockAddr::decode) refuse,
 //!   the kernel refuses, with the error number that their errors give; what they take,
-//!   it takes. The tests compare both on the running kernel.
+//!   it takes. [`store_name`] answers as the kernel does, byte for byte. The tests compare
+//!   both on the running kernel.
 //!
 //! # What it does not do
 //!
@@ -67,6 +69,7 @@ pub mod normal;
 #[cfg(target_os = "linux")]
 mod process;
 mod raw;
+mod store;
 
 pub use addr::{AbstractName, SockAddr, UnixAddr, UnixPath};
 pub use decode::Malformed;
@@ -80,6 +83,7 @@ pub use normal::Destination;
 #[cfg(target_os = "linux")]
 pub use process::ProcessMemory;
 pub use raw::{MAX_SOCKADDR, RawSockAddr, TruncateError, truncate_for_caller};
+pub use store::{StoreError, store_name};
 
 #[cfg(all(doctest, target_os = "linux"))]
 #[doc = include_str!("../README.md")]

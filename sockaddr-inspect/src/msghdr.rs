@@ -1,14 +1,17 @@
-//! The destination inside a `struct msghdr`, for [sendmsg(2)] and [sendmmsg(2)].
+//! What a `struct msghdr` says, for [sendmsg(2)] and [sendmmsg(2)].
 //!
-//! Only `msg_name` and `msg_namelen` are of interest: the rest of the structure
-//! (buffers, control data, flags) neither is nor needs to be understood.
+//! [`fetch_name`] is for who only judges the destination; [`fetch_header`] for who sends
+//! the message itself. `msg_flags` means nothing to either call, and is not read.
 //!
 //! [sendmsg(2)]: https://man7.org/linux/man-pages/man2/sendmsg.2.html
 //! [sendmmsg(2)]: https://man7.org/linux/man-pages/man2/sendmmsg.2.html
 
+mod payload;
+
 use crate::fetch::{FetchError, fetch, read_all};
 use crate::memory::{ForeignAddr, ReadMemory};
 use crate::raw::{MAX_SOCKADDR, RawSockAddr};
+pub use payload::{Control, IoVecs, PayloadError};
 
 /// How wide the calling program's pointers are, which decides the structure's layout.
 ///
@@ -23,6 +26,16 @@ pub enum WordSize {
 }
 
 impl WordSize {
+    /// The size of `struct msghdr` in bytes, which is also where a `struct mmsghdr` has
+    /// its `msg_len`, an `unsigned int`.
+    #[must_use]
+    pub const fn msghdr_size(self) -> u64 {
+        match self {
+            Self::Bits32 => 28,
+            Self::Bits64 => 56,
+        }
+    }
+
     /// The distance between the entries of a `sendmmsg(2)` array: the size of
     /// `struct mmsghdr` in bytes.
     #[must_use]
@@ -75,32 +88,105 @@ pub fn fetch_name(
     at: ForeignAddr,
     word_size: WordSize,
 ) -> Result<Option<MsgHdrName>, FetchError> {
-    let (name, len) = match word_size {
+    Ok(fetch_header(mem, at, word_size)?.name)
+}
+
+/// What a message is made of. Nothing but the header itself has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MsgHdr {
+    /// Where its destination lies, if it has one.
+    pub name: Option<MsgHdrName>,
+    /// Where its buffers lie.
+    pub iov: IoVecs,
+    /// Where its control data lies, if it has any.
+    pub control: Option<Control>,
+}
+
+/// Reads the `struct msghdr` at `at`.
+///
+/// See [`fetch_name`] for the name. The kernel goes on in this order, and whichever step
+/// fails first gives the errno: the name ([`MsgHdrName::fetch`]), the array of buffers
+/// ([`IoVecs::gather`], which also copies what is in them), the control data
+/// ([`Control::copy_to`]), the contents of the buffers.
+///
+/// # Errors
+///
+/// [`FetchError::InvalidLength`] for a name of negative length, otherwise as for any
+/// read.
+///
+/// # Races
+///
+/// See [`fetch_name`].
+pub fn fetch_header(
+    mem: &(impl ReadMemory + ?Sized),
+    at: ForeignAddr,
+    word_size: WordSize,
+) -> Result<MsgHdr, FetchError> {
+    let fields = match word_size {
         WordSize::Bits32 => {
-            let mut header = [0; 28];
-            read_all(mem, at, &mut header)?;
-            let [n0, n1, n2, n3, l0, l1, l2, l3, ..] = header;
-            (u32::from_ne_bytes([n0, n1, n2, n3]).into(), i32::from_ne_bytes([l0, l1, l2, l3]))
+            let mut words = [[0; 4]; 7];
+            read_all(mem, at, words.as_flattened_mut())?;
+            let [name, name_len, iov, iov_len, control, control_len, _flags] = words;
+            let wide = |word| u64::from(u32::from_ne_bytes(word));
+            Fields {
+                name: wide(name),
+                name_len: i32::from_ne_bytes(name_len),
+                iov: wide(iov),
+                iov_len: wide(iov_len),
+                control: wide(control),
+                control_len: wide(control_len),
+            }
         }
         WordSize::Bits64 => {
-            let mut header = [0; 56];
-            read_all(mem, at, &mut header)?;
-            let [n0, n1, n2, n3, n4, n5, n6, n7, l0, l1, l2, l3, ..] = header;
-            let name = u64::from_ne_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
-            (name, i32::from_ne_bytes([l0, l1, l2, l3]))
+            let mut words = [[0; 8]; 7];
+            read_all(mem, at, words.as_flattened_mut())?;
+            let [name, name_len, iov, iov_len, control, control_len, _flags] = words;
+            // An `int`, with four bytes of padding behind it.
+            let [l0, l1, l2, l3, ..] = name_len;
+            Fields {
+                name: u64::from_ne_bytes(name),
+                name_len: i32::from_ne_bytes([l0, l1, l2, l3]),
+                iov: u64::from_ne_bytes(iov),
+                iov_len: u64::from_ne_bytes(iov_len),
+                control: u64::from_ne_bytes(control),
+                control_len: u64::from_ne_bytes(control_len),
+            }
         }
     };
-    let at = ForeignAddr::new(name);
-    if at.is_null() {
-        return Ok(None);
-    }
-    let Ok(announced) = u32::try_from(len) else {
-        return Err(FetchError::InvalidLength { len });
-    };
-    Ok(match announced.min(NAME_LIMIT) {
-        0 => None,
-        len => Some(MsgHdrName { at, len }),
+    Ok(MsgHdr {
+        name: fields.name()?,
+        iov: IoVecs { at: ForeignAddr::new(fields.iov), count: fields.iov_len, word_size },
+        control: match fields.control_len {
+            0 => None,
+            len => Some(Control { at: ForeignAddr::new(fields.control), len }),
+        },
     })
+}
+
+/// The fields of either layout, nothing judged yet.
+struct Fields {
+    name: u64,
+    name_len: i32,
+    iov: u64,
+    iov_len: u64,
+    control: u64,
+    control_len: u64,
+}
+
+impl Fields {
+    fn name(&self) -> Result<Option<MsgHdrName>, FetchError> {
+        let at = ForeignAddr::new(self.name);
+        if at.is_null() {
+            return Ok(None);
+        }
+        let Ok(announced) = u32::try_from(self.name_len) else {
+            return Err(FetchError::InvalidLength { len: self.name_len });
+        };
+        Ok(match announced.min(NAME_LIMIT) {
+            0 => None,
+            len => Some(MsgHdrName { at, len }),
+        })
+    }
 }
 
 /// [`MAX_SOCKADDR`] in the width of `msg_namelen`.
@@ -184,12 +270,47 @@ mod tests {
         assert_eq!(name.fetch(&memory).unwrap().as_bytes(), b"name");
     }
 
+    #[test]
+    fn buffers_and_control_data_in_both_layouts() {
+        let words = [0, 0, 0x2000, 3, 0x3000, 40, 0xffff_ffff_u32];
+        let narrow: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let wide: Vec<u8> =
+            words.iter().flat_map(|word| (u64::from(*word) | 1 << 40).to_ne_bytes()).collect();
+        let memory = FakeMemory::new().map(AT, &narrow);
+        let header = fetch_header(&memory, AT, WordSize::Bits32).unwrap();
+        let at = ForeignAddr::new(0x2000);
+        assert_eq!(header.name, None);
+        assert_eq!(header.iov, IoVecs { at, count: 3, word_size: WordSize::Bits32 });
+        assert_eq!(header.control, Some(Control { at: ForeignAddr::new(0x3000), len: 40 }));
+
+        let memory = FakeMemory::new().map(AT, &wide);
+        let header = fetch_header(&memory, AT, WordSize::Bits64).unwrap();
+        let (high, at) = (1 << 40, ForeignAddr::new(0x2000 | 1 << 40));
+        assert_eq!(header.iov, IoVecs { at, count: 3 | high, word_size: WordSize::Bits64 });
+        assert_eq!(header.control.unwrap().len, 40 | high);
+    }
+
+    #[test]
+    fn without_a_length_there_is_no_control_data() {
+        let memory = FakeMemory::new().map(AT, &[0; 56]);
+        for word_size in [WordSize::Bits32, WordSize::Bits64] {
+            assert_eq!(fetch_header(&memory, AT, word_size).unwrap().control, None);
+        }
+    }
+
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     #[test]
     fn layout_is_that_of_libc() {
         assert_eq!(size_of::<libc::msghdr>(), 56);
         assert_eq!(std::mem::offset_of!(libc::msghdr, msg_name), 0);
         assert_eq!(std::mem::offset_of!(libc::msghdr, msg_namelen), 8);
+        assert_eq!(std::mem::offset_of!(libc::msghdr, msg_iov), 16);
+        assert_eq!(std::mem::offset_of!(libc::msghdr, msg_iovlen), 24);
+        assert_eq!(std::mem::offset_of!(libc::msghdr, msg_control), 32);
+        assert_eq!(std::mem::offset_of!(libc::msghdr, msg_controllen), 40);
+        assert_eq!(size_of::<libc::iovec>(), 16);
+        let len_at = std::mem::offset_of!(libc::mmsghdr, msg_len);
+        assert_eq!(len_at as u64, WordSize::Bits64.msghdr_size());
         assert_eq!(size_of::<libc::mmsghdr>() as u64, WordSize::Bits64.mmsghdr_size());
     }
 }

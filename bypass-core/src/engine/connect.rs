@@ -302,7 +302,7 @@ impl<K: Kernel> Engine<K> {
         // First the connection, so that the peer sees it end as it would natively, even
         // where other descriptors still hold the host socket. One that could reach the host's
         // loopback must not be left without a connection: shut down, it can have no other.
-        if k.pin_of(&call.sock).is_none_or(|device| device == LOOPBACK_DEVICE) {
+        if self.facts.pin && k.pin_of(&call.sock).is_none_or(|device| device == LOOPBACK_DEVICE) {
             k.shut_down(&call.sock);
         } else if let Err(errno) = k.dissolve(&call.sock) {
             return answered(k, note, Answer::Fail(errno));

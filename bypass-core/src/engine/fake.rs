@@ -90,7 +90,15 @@ pub(super) struct Fake {
     pub(super) host_bind: Result<(), Errno>,
     /// Host sockets that were bound at a published address, with their pin.
     pub(super) host_binds: Vec<(SocketAddr, Option<u32>)>,
+    /// Published addresses that a container socket serves, and its own.
+    pub(super) from_inside: Vec<(Index, SocketAddr)>,
+    /// Container ports whose published sockets listen.
+    pub(super) listeners: Vec<u16>,
     pub(super) shut: Vec<usize>,
+    /// Devices of destinations that are not behind [`ETH`].
+    pub(super) devices: HashMap<IpAddr, u32>,
+    /// Sockets whose local address was chosen by their connection, and goes with it.
+    pub(super) unbinds_with_connection: HashSet<usize>,
     /// Sockets on which datagrams wait.
     pub(super) waiting: HashSet<usize>,
     /// Names that were written to the target.
@@ -128,7 +136,11 @@ impl Default for Fake {
             served: HashMap::new(),
             host_bind: Ok(()),
             host_binds: Vec::new(),
+            from_inside: Vec::new(),
+            listeners: Vec::new(),
             shut: Vec::new(),
+            devices: HashMap::new(),
+            unbinds_with_connection: HashSet::new(),
             waiting: HashSet::new(),
             stored: Vec::new(),
         }
@@ -312,7 +324,7 @@ impl Kernel for Fake {
         if ip.is_loopback() || self.on_lo.contains(&ip) {
             Egress::Loopback
         } else {
-            Egress::Device { ifindex: ETH }
+            Egress::Device { ifindex: self.devices.get(&ip).copied().unwrap_or(ETH) }
         }
     }
 
@@ -422,6 +434,9 @@ impl Kernel for Fake {
     }
 
     fn dissolve(&mut self, sock: &usize) -> Result<(), Errno> {
+        if self.unbinds_with_connection.contains(sock) {
+            self.socks[*sock].local.set_port(0);
+        }
         let sock = &mut self.socks[*sock];
         (sock.state, sock.peer) = (TcpState::Close, None);
         Ok(())
@@ -440,10 +455,21 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn serve(&mut self, _tid: i32, twin: &usize, choice: &Choice, _old: &usize) {
+    fn serve(&mut self, twin: &usize, choice: &Choice, _pin: Option<u32>, _old: &usize) {
         assert!(self.table.values().any(|sock| sock == twin), "the target does not hold it");
         self.served.extend(choice.own.iter().map(|index| (*index, choice.families)));
     }
+
+    fn serve_from_inside(&mut self, _tid: i32, sock: &usize, indices: &[Index], addr: SocketAddr) {
+        assert_eq!(self.socks[*sock].netns, CONTAINER);
+        self.from_inside.extend(indices.iter().map(|index| (*index, addr)));
+    }
+
+    fn serve_listeners(&mut self, container_port: u16) {
+        self.listeners.push(container_port);
+    }
+
+    fn settle_ports(&mut self) {}
 
     fn serving(&mut self, index: Index) -> Option<Families> {
         self.served.get(&index).copied()

@@ -166,7 +166,20 @@ pub(crate) trait Kernel {
         pin: Option<u32>,
     ) -> Result<(), Errno>;
     /// The target has the bound twin now; `old` is the container socket in whose place it is.
-    fn serve(&mut self, tid: i32, twin: &Self::Sock, choice: &Choice, old: &Self::Sock);
+    fn serve(&mut self, twin: &Self::Sock, choice: &Choice, pin: Option<u32>, old: &Self::Sock);
+    /// A datagram socket of the target that stays in the container is to be reached by these host
+    /// addresses. It is bound to `addr`.
+    fn serve_from_inside(
+        &mut self,
+        tid: i32,
+        sock: &Self::Sock,
+        indices: &[Index],
+        addr: SocketAddr,
+    );
+    /// A published socket of this container port listens.
+    fn serve_listeners(&mut self, container_port: u16);
+    /// Ports whose applications have gone are free again.
+    fn settle_ports(&mut self);
     /// The families in which an application serves the published address, if one does.
     fn serving(&mut self, index: Index) -> Option<Families>;
 

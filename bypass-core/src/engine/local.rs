@@ -10,8 +10,10 @@ use netns_socket::{Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
+use super::publish::Plan;
 use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip, protocol_of};
 use crate::Reason;
+use crate::publish::Protocol;
 use crate::stats::Outcome;
 
 /// Ports below this one need `CAP_NET_BIND_SERVICE` unless the container's sysctl
@@ -61,14 +63,22 @@ impl<K: Kernel> Engine<K> {
             Ok(sock) => sock,
             Err(refused) => return self.refuse_local(k, note, refused),
         };
-        if let Some(local) = local
-            && let Some(plan) = self.plan_publishing(k, &sock, &id, local)
-        {
-            return self.publish(k, note, target, sock, &id, &addr, &plan);
+        match local.and_then(|local| self.plan_publishing(k, &sock, &id, local)) {
+            None => {
+                self.bind_inside(k, note, &sock, &addr, Reason::Local);
+            }
+            Some(Plan::OnHost { choice, pin }) => {
+                self.publish(k, note, target, sock, &id, &addr, &choice, pin);
+            }
+            Some(Plan::Relayed { indices, addr: at }) => {
+                if self.bind_inside(k, note, &sock, &addr, Reason::Local) {
+                    k.serve_from_inside(target.tid, &sock, &indices, at);
+                }
+            }
         }
-        self.bind_inside(k, note, &sock, &addr, Reason::Local);
     }
 
+    /// True if it was bound.
     pub(super) fn bind_inside(
         &self,
         k: &mut K,
@@ -76,10 +86,11 @@ impl<K: Kernel> Engine<K> {
         sock: &K::Sock,
         addr: &RawSockAddr,
         reason: Reason,
-    ) {
+    ) -> bool {
         let bound = k.bind(sock, addr);
         self.stats.count(Outcome::Left, reason);
         k.answer(note, bound.map_or_else(Answer::Fail, |()| Answer::Success));
+        bound.is_ok()
     }
 
     pub(super) fn listen(&mut self, k: &mut K, note: K::Note, target: Target, backlog: i32) {
@@ -98,6 +109,12 @@ impl<K: Kernel> Engine<K> {
         };
         if self.whose(&id) == Whose::Host && self.may_listen(k, &sock, &id) {
             let listening = k.listen(&sock, backlog);
+            if listening.is_ok()
+                && let Some(local) = k.local(&sock)
+                && let Some(entry) = self.facts.ports.by_host(Protocol::Tcp, local)
+            {
+                k.serve_listeners(entry.container_port);
+            }
             self.stats.count(Outcome::Host, Reason::Published);
             k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
             return;

@@ -10,21 +10,24 @@
 //! container does not have, or a port that another of its sockets has, gives the error that it
 //! would have given.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use netns_socket::{Egress, Identity};
 use sockaddr_inspect::RawSockAddr;
 
 use super::{Answer, Engine, Installed, Kernel, Place, Target, TwinError, Whose, protocol_of};
 use crate::Reason;
-use crate::ports::{Choice, Wanted};
+use crate::ports::{Choice, Families, Index, Wanted};
 use crate::publish::Protocol;
 use crate::stats::Outcome;
 
-/// How a bind is to be carried out.
-pub(super) struct Plan {
-    choice: Choice,
-    pin: Option<u32>,
+/// How a bind of a published container port is to be carried out.
+pub(super) enum Plan {
+    /// By a host socket with the host address.
+    OnHost { choice: Choice, pin: Option<u32> },
+    /// In the container, since no host socket may have the host address. What comes there is
+    /// relayed to `addr` in the container.
+    Relayed { indices: Vec<Index>, addr: SocketAddr },
 }
 
 impl<K: Kernel> Engine<K> {
@@ -41,9 +44,11 @@ impl<K: Kernel> Engine<K> {
         }
         let protocol = protocol_of(id)?;
         self.facts.ports.of_port(protocol, addr.port()).next()?;
+        // What an application that has ended held may be needed by this one.
+        k.settle_ports();
         let wanted = Wanted { protocol, domain: id.domain, v6_only: k.is_v6_only(sock), addr };
         let pinned = self.facts.pin && protocol == Protocol::Udp;
-        let (choice, pin) = self.facts.ports.choose(&wanted, |entry| {
+        let on_host = self.facts.ports.choose(&wanted, |entry| {
             if !pinned {
                 return Some(None);
             }
@@ -52,8 +57,20 @@ impl<K: Kernel> Engine<K> {
                 Egress::Device { ifindex } => Some(Some(ifindex)),
                 Egress::Loopback | Egress::Unroutable(_) => None,
             }
-        })?;
-        Some(Plan { choice, pin })
+        });
+        if let Some((choice, pin)) = on_host {
+            return Some(Plan::OnHost { choice, pin });
+        }
+        let families = wanted.families();
+        let indices: Vec<Index> = self
+            .facts
+            .ports
+            .of_port(protocol, addr.port())
+            .filter(|(_, entry)| families.has(entry.host.ip()))
+            .map(|(index, _)| index)
+            .collect();
+        let addr = SocketAddr::new(loopback_for(addr.ip(), families), addr.port());
+        (!indices.is_empty()).then_some(Plan::Relayed { indices, addr })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of one call, each used once")]
@@ -65,15 +82,16 @@ impl<K: Kernel> Engine<K> {
         sock: K::Sock,
         id: &Identity,
         addr: &RawSockAddr,
-        plan: &Plan,
+        choice: &Choice,
+        pin: Option<u32>,
     ) {
         let Target { tid, fd } = target;
-        let Plan { choice, pin } = plan;
         // A socket that is bound already must not get another address.
         if k.local(&sock).is_none_or(|local| local.port() != 0) {
-            return self.bind_inside(k, note, &sock, addr, Reason::SocketState);
+            self.bind_inside(k, note, &sock, addr, Reason::SocketState);
+            return;
         }
-        let place = Place::Server { pin: *pin };
+        let place = Place::Server { pin };
         let twin = k
             .twin(tid, &sock, id, place)
             .and_then(|twin| k.finish(&twin, &sock, id, place).map(|()| twin));
@@ -88,10 +106,11 @@ impl<K: Kernel> Engine<K> {
                     TwinError::Pin => Reason::Pin,
                     TwinError::Make => Reason::HostSocket,
                 };
-                return self.bind_inside(k, note, &sock, addr, reason);
+                self.bind_inside(k, note, &sock, addr, reason);
+                return;
             }
         };
-        let bound = k.bind_published(&twin, choice, *pin).and_then(|()| k.bind(&sock, addr));
+        let bound = k.bind_published(&twin, choice, pin).and_then(|()| k.bind(&sock, addr));
         if let Err(errno) = bound {
             self.stats.count(Outcome::Failed, Reason::Published);
             k.answer(note, Answer::Fail(errno));
@@ -111,12 +130,21 @@ impl<K: Kernel> Engine<K> {
             Installed::Gone => return self.stats.count(Outcome::Gone, Reason::Published),
             Installed::Refused => return left(self, k, note, Reason::Install),
         }
-        k.serve(tid, &twin, choice, &sock);
+        k.serve(&twin, choice, pin, &sock);
         tracing::debug!(tid, fd, host = %choice.bind, "published");
         // The old socket's last holder may be us: its epoll registration must be gone before
         // the program looks.
         drop(sock);
         self.stats.count(Outcome::Switched, Reason::Published);
         k.answer(note, Answer::Success);
+    }
+}
+
+/// Where a socket that is bound to this address is reached from within its namespace.
+fn loopback_for(ip: IpAddr, families: Families) -> IpAddr {
+    match ip.to_canonical() {
+        ip if !ip.is_unspecified() => ip,
+        _ if families.v4 => Ipv4Addr::LOCALHOST.into(),
+        _ => Ipv6Addr::LOCALHOST.into(),
     }
 }

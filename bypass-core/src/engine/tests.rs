@@ -1,5 +1,8 @@
 //! The engine against the fake world: what must hold whatever happens.
 
+mod datagrams;
+mod publishing;
+
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;

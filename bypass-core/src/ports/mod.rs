@@ -11,28 +11,38 @@
 //! ```
 //!
 //! In UDP the application's socket is bound to a device, which is another address to the kernel
-//! and the one it prefers; the front gets what comes by other devices. For the moment of the
-//! bind, both have `SO_REUSEPORT`: there is none in which nobody has the address.
+//! and the one it prefers; the front gets what comes by other devices, and it is relayed. So is
+//! what comes to host addresses that the application's one socket cannot have as well. For the
+//! moment of the bind, socket and front have `SO_REUSEPORT`: there is none in which nobody has
+//! the address.
 
+mod backend;
 mod reserve;
 mod slot;
 mod table;
 mod warden;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use netns_socket::Vigil;
+use netns_socket::{PidFd, Vigil, Watched};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use serde::Serialize;
 
+use self::backend::Reach;
+pub(crate) use self::backend::{OUTSIDE_V4, OUTSIDE_V6};
 pub use self::reserve::ReserveError;
 use self::slot::Slot;
+#[cfg(test)]
+pub(crate) use self::table::Entry;
 pub(crate) use self::table::{Choice, Families, Index, Table, Wanted, in_family};
 use self::warden::Warden;
+use crate::inside::Inside;
 use crate::publish::{Protocol, PublishList};
+use crate::relay::Relay;
 
 /// Reserved host ports, for any number of containers.
 ///
@@ -53,13 +63,14 @@ pub struct Published {
     pub container_port: u16,
 }
 
-#[derive(Debug)]
 struct Shared {
     table: Arc<Table>,
     slots: Box<[Mutex<Slot>]>,
     /// The application's sockets; there is none without slots.
     vigil: Option<Vigil>,
     warden: Warden,
+    /// Started for the first that is to be relayed.
+    relay: Mutex<Option<Relay>>,
 }
 
 impl Ports {
@@ -85,8 +96,11 @@ impl Ports {
     fn of(reserved: Vec<reserve::Reserved>, vigil: Option<Vigil>) -> Self {
         let table = Table::new(reserved.iter().map(|(entry, _)| *entry).collect());
         let slots = reserved.into_iter().map(|(entry, front)| Mutex::new(Slot::new(entry, front)));
-        let (slots, warden) = (slots.collect(), Warden::default());
-        Self(Arc::new(Shared { table: Arc::new(table), slots, vigil, warden }))
+        let slots = slots.collect();
+        let (warden, relay) = (Warden::default(), Mutex::default());
+        let shared = Arc::new(Shared { table: Arc::new(table), slots, vigil, warden, relay });
+        shared.relay_datagrams();
+        Self(shared)
     }
 
     /// Every host address; those whose port was named come first.
@@ -123,8 +137,12 @@ impl Ports {
         let shared = slots.iter().try_for_each(|slot| slot.share(true));
         let bound = shared.and_then(|()| rustix::net::bind(socket, &choice.bind));
         for slot in &mut slots {
-            if bound.is_ok() && !pinned {
-                slot.give_way();
+            if bound.is_ok() {
+                // Its port in the container is the new socket's now.
+                slot.release_inside();
+                if !pinned {
+                    slot.give_way();
+                }
             }
             slot.share(false).ok();
         }
@@ -136,18 +154,67 @@ impl Ports {
         bound
     }
 
-    /// The socket that was bound is the application's from now on.
-    pub(crate) fn serve(&self, choice: &Choice, socket: &OwnedFd) {
-        let watched = self.0.vigil.as_ref().and_then(|vigil| {
-            vigil
-                .watch(socket)
-                .inspect_err(|error| tracing::warn!(%error, "a published socket is not watched"))
-                .ok()
-        });
-        for mut slot in self.0.lock(&choice.own) {
-            slot.serve(watched, choice.families);
+    /// The socket that was bound is the application's from now on. `old` is the container socket
+    /// in whose place it is, bound to the container's port.
+    pub(crate) fn serve(&self, choice: &Choice, pin: Option<u32>, socket: &OwnedFd, old: &OwnedFd) {
+        let shared = &self.0;
+        let watched = shared.watch(socket);
+        let Some(primary) = choice.own.first().and_then(|index| shared.table.get(*index)) else {
+            return;
+        };
+        let primary = *primary;
+        for mut slot in shared.lock(&choice.own) {
+            let reach = Reach::Host { entry: *slot.entry(), pin };
+            slot.serve(watched, choice.families, reach);
+        }
+        for mut slot in shared.lock(&choice.relayed) {
+            slot.serve_by_relay(watched, Reach::Host { entry: primary, pin });
+        }
+        // Nobody is connected to a UDP port, so nothing tells whom to lead to the host: what is
+        // sent to the port inside is relayed there.
+        if primary.protocol == Protocol::Udp
+            && let Some(relay) = shared.relay()
+            && let Some(slot) = shared.lock(choice.own.get(..1).unwrap_or_default()).first_mut()
+            && let Err(error) = old.try_clone().and_then(|old| slot.relay_inside(&relay, old))
+        {
+            tracing::warn!(%error, "the port is not served inside");
+        }
+        Warden::wake(shared);
+    }
+
+    /// A socket that stays in the container of `target`, bound to `addr`, serves these slots.
+    pub(crate) fn serve_from_inside(
+        &self,
+        indices: &[Index],
+        target: i32,
+        addr: SocketAddr,
+        socket: &OwnedFd,
+    ) {
+        let watched = self.0.watch(socket);
+        for mut slot in self.0.lock(indices) {
+            let Ok(target) = PidFd::open(target) else { return };
+            slot.serve_by_relay(watched, Reach::Inside { target, addr, inside: Inside::default() });
         }
         Warden::wake(&self.0);
+    }
+
+    /// The application listens: what it is to be reached by through the relay, listens too.
+    pub(crate) fn listen(&self, container_port: u16) {
+        let indices: Vec<_> =
+            self.0.table.of_port(Protocol::Tcp, container_port).map(|(index, _)| index).collect();
+        for mut slot in self.0.lock(&indices) {
+            if slot.needs_relay()
+                && let Some(relay) = self.0.relay()
+                && let Err(error) = slot.relay_connections(&relay)
+            {
+                tracing::warn!(%error, host = %slot.entry().host, "connections are not relayed");
+            }
+        }
+    }
+
+    /// Takes back at once what is in use no more.
+    pub(crate) fn settle(&self) {
+        self.0.settle();
     }
 
     /// The families of the application that has the address of this slot.
@@ -159,6 +226,12 @@ impl Ports {
 impl Default for Ports {
     fn default() -> Self {
         Self::none()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ports").field(&self.table).finish()
     }
 }
 
@@ -178,6 +251,39 @@ impl Shared {
         for slot in &self.slots {
             settled &= slot.lock().unwrap_or_else(PoisonError::into_inner).settle(vigil);
         }
+        // A front that has come back has to be relayed from again.
+        self.relay_datagrams();
         settled
+    }
+
+    fn relay_datagrams(&self) {
+        for slot in &self.slots {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if slot.entry().protocol == Protocol::Udp
+                && slot.has_front()
+                && let Some(relay) = self.relay()
+                && let Err(error) = slot.relay_datagrams(&relay)
+            {
+                tracing::warn!(%error, host = %slot.entry().host, "datagrams are not relayed");
+            }
+        }
+    }
+
+    fn relay(&self) -> Option<Relay> {
+        let mut relay = self.relay.lock().unwrap_or_else(PoisonError::into_inner);
+        if relay.is_none() {
+            *relay = Relay::start()
+                .inspect_err(|error| tracing::warn!(%error, "nothing can be relayed"))
+                .ok();
+        }
+        relay.clone()
+    }
+
+    fn watch(&self, socket: &OwnedFd) -> Option<Watched> {
+        let vigil = self.vigil.as_ref()?;
+        vigil
+            .watch(socket)
+            .inspect_err(|error| tracing::warn!(%error, "a published socket is not watched"))
+            .ok()
     }
 }

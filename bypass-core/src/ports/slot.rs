@@ -1,4 +1,4 @@
-//! One published host address: who has it.
+//! One published host address: who has it, and what is relayed from it.
 
 use std::os::fd::OwnedFd;
 
@@ -6,24 +6,47 @@ use netns_socket::{Vigil, Watched};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
+use super::backend::{Application, Reach};
 use super::reserve;
 use super::table::{Entry, Families};
+use crate::publish::Protocol;
+use crate::relay::{Relay, Route};
 
 /// A host address, with the socket that keeps it and those that use it.
-#[derive(Debug)]
 pub(super) struct Slot {
     entry: Entry,
-    /// Keeps the address from others. It gives way to a socket that is not bound to a device.
+    /// Keeps the address from others. It gives way to a socket of the application that is not
+    /// bound to a device.
     front: Option<OwnedFd>,
-    /// The application's sockets that are bound to the address.
+    /// The application's sockets.
     sockets: Vec<Watched>,
-    /// The families that the last of them serves in the container.
-    families: Families,
+    /// The families that the last of them serves, if it is bound to this very address.
+    serving: Option<Families>,
+    application: Application,
+    /// Relays what comes to the front: datagrams always, connections while it listens.
+    route: Option<Route>,
+    /// Relays what comes to the container's port inside.
+    inside: Option<Route>,
 }
+
+/// Connections that may wait to be relayed.
+const BACKLOG: i32 = 128;
 
 impl Slot {
     pub(super) fn new(entry: Entry, front: OwnedFd) -> Self {
-        Self { entry, front: Some(front), sockets: Vec::new(), families: Families::default() }
+        Self {
+            entry,
+            front: Some(front),
+            sockets: Vec::new(),
+            serving: None,
+            application: Application::default(),
+            route: None,
+            inside: None,
+        }
+    }
+
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
     }
 
     /// Whether the front and another socket of ours may have the same address for now.
@@ -39,18 +62,64 @@ impl Slot {
     }
 
     pub(super) fn give_way(&mut self) {
+        self.route = None;
         self.front = None;
     }
 
-    /// A socket of the application has the address from now on.
-    pub(super) fn serve(&mut self, socket: Option<Watched>, families: Families) {
+    /// A socket of the application has this address from now on.
+    pub(super) fn serve(&mut self, socket: Option<Watched>, families: Families, reach: Reach) {
         self.sockets.extend(socket);
-        self.families = families;
+        self.serving = Some(families);
+        self.application.set(Some(reach));
     }
 
-    /// The families that are served, if there is an application.
+    /// A socket of the application that has another address, or is inside, is to be reached by
+    /// this one as well.
+    pub(super) fn serve_by_relay(&mut self, socket: Option<Watched>, reach: Reach) {
+        self.sockets.extend(socket);
+        self.application.set(Some(reach));
+    }
+
+    /// The families that are served by a socket with this address.
     pub(super) fn serving(&self) -> Option<Families> {
-        (!self.sockets.is_empty()).then_some(self.families)
+        self.serving.filter(|_| !self.sockets.is_empty())
+    }
+
+    /// Relays datagrams from the front to whatever application there is.
+    pub(super) fn relay_datagrams(&mut self, relay: &Relay) -> std::io::Result<()> {
+        if let (Some(front), None, Protocol::Udp) = (&self.front, &self.route, self.entry.protocol)
+        {
+            let backend = Box::new(self.application.clone());
+            self.route = Some(relay.udp(front.try_clone()?, backend)?);
+        }
+        Ok(())
+    }
+
+    /// Whether an application is to be reached by the front, and is not yet.
+    pub(super) fn needs_relay(&self) -> bool {
+        self.front.is_some() && self.route.is_none() && self.application.is_known()
+    }
+
+    /// Relays connections from the front, if the application is to be reached by it.
+    pub(super) fn relay_connections(&mut self, relay: &Relay) -> std::io::Result<()> {
+        if let (Some(front), None, true) = (&self.front, &self.route, self.application.is_known()) {
+            rustix::net::listen(front, BACKLOG)?;
+            let backend = Box::new(self.application.clone());
+            self.route = Some(relay.tcp(front.try_clone()?, backend)?);
+        }
+        Ok(())
+    }
+
+    /// Relays datagrams that come to this socket, which is bound in the container to the port that
+    /// the application has on the host.
+    pub(super) fn relay_inside(&mut self, relay: &Relay, socket: OwnedFd) -> std::io::Result<()> {
+        self.inside = Some(relay.udp(socket, Box::new(self.application.clone()))?);
+        Ok(())
+    }
+
+    /// Lets go of the container's port.
+    pub(super) fn release_inside(&mut self) {
+        self.inside = None;
     }
 
     /// Forgets the sockets that are closed, and takes the address back after the last of them.
@@ -60,6 +129,9 @@ impl Slot {
             // Looked up now: one that was added since an earlier look would seem closed.
             let Ok(open) = vigil.open() else { return false };
             self.sockets.retain(|socket| open.contains(socket));
+            if self.sockets.is_empty() {
+                self.withdraw();
+            }
         }
         if self.sockets.is_empty() && self.front.is_none() {
             // Refused as long as the socket is on its way to the application, or somebody else
@@ -67,5 +139,17 @@ impl Slot {
             self.front = reserve::front_again(&self.entry).ok();
         }
         self.sockets.is_empty() && self.front.is_some()
+    }
+
+    fn withdraw(&mut self) {
+        self.serving = None;
+        self.inside = None;
+        self.application.set(None);
+        if self.entry.protocol == Protocol::Tcp && self.route.take().is_some() {
+            // Shut down, it listens no more and keeps its address.
+            if let Some(front) = &self.front {
+                rustix::net::shutdown(front, rustix::net::Shutdown::Read).ok();
+            }
+        }
     }
 }

@@ -114,6 +114,10 @@ impl Table {
         self.entries.is_empty()
     }
 
+    pub(crate) fn get(&self, index: Index) -> Option<&Entry> {
+        self.entries.get(index)
+    }
+
     pub(crate) fn entries(&self) -> impl Iterator<Item = (Index, &Entry)> {
         self.entries.iter().enumerate()
     }
@@ -157,10 +161,12 @@ impl Table {
         mut direct: impl FnMut(&Entry) -> Option<P>,
     ) -> Option<(Choice, P)> {
         let families = wanted.families();
-        let matching: Vec<(Index, &Entry)> = self
+        let mut matching: Vec<(Index, &Entry)> = self
             .of_port(wanted.protocol, wanted.addr.port())
             .filter(|(_, entry)| families.has(entry.host.ip()))
             .collect();
+        // The address that others than the host itself use is the one that must not be relayed.
+        matching.sort_by_key(|(_, entry)| entry.host.ip().is_loopback());
         let able: Vec<(Index, &Entry, P)> =
             matching.iter().filter_map(|(i, entry)| Some((*i, *entry, direct(entry)?))).collect();
         let &(first, entry, pin) = able.first()?;
@@ -281,9 +287,9 @@ mod tests {
     fn further_addresses_are_relayed() {
         let table = table(&[("127.0.0.1:8080", 80), ("198.18.0.1:80", 80), ("[::1]:8080", 80)]);
         let got = chosen(&table, &wanted(Domain::Inet, false, "0.0.0.0:80"));
-        assert_eq!(got, Some(("127.0.0.1:8080".into(), false, vec![0], vec![1])));
+        assert_eq!(got, Some(("198.18.0.1:80".into(), false, vec![1], vec![0])));
         let got = chosen(&table, &wanted(Domain::Inet6, false, "[::]:80"));
-        assert_eq!(got, Some(("[::ffff:127.0.0.1]:8080".into(), false, vec![0], vec![1, 2])));
+        assert_eq!(got, Some(("[::ffff:198.18.0.1]:80".into(), false, vec![1], vec![0, 2])));
     }
 
     #[test]

@@ -8,8 +8,10 @@
 
 mod facts;
 mod memory;
+mod message;
 #[expect(unsafe_code, reason = "passes malformed addresses, which no safe wrapper does")]
 mod raw;
+mod store;
 mod strictness;
 
 use std::fs;
@@ -24,7 +26,14 @@ fn main() -> ExitCode {
     let required = std::env::var("BYPASS_REQUIRE")
         .is_ok_and(|kinds| kinds.split(',').any(|kind| kind == "kernel"));
 
-    let trials = [memory::trials(), strictness::trials(), facts::trials()].concat();
+    let trials = [
+        memory::trials(),
+        strictness::trials(),
+        store::trials(),
+        message::trials(),
+        facts::trials(),
+    ]
+    .concat();
     let trials = trials.into_iter().map(|(name, check)| match &missing {
         None => Trial::test(name, move || {
             check();

@@ -78,6 +78,57 @@ pub(crate) fn sockname(fd: impl AsFd, buf: &mut [u8; 128], len: i32) -> (i32, u3
     (errno_of(result), len)
 }
 
+/// `getsockname(2)` with any pointers, to pages of [`pages`] or to no memory; the errno it
+/// gives, 0 for success.
+pub(crate) fn sockname_at(fd: impl AsFd, at: usize, len_at: usize) -> i32 {
+    let fd = fd.as_fd().as_raw_fd();
+    let at = std::ptr::with_exposed_provenance_mut(at);
+    let len_at = std::ptr::with_exposed_provenance_mut(len_at);
+    // SAFETY: the kernel checks both pointers, and where they lead into memory, that is
+    // the tests' own pages, to which there are no references.
+    errno_of(unsafe { libc::getsockname(fd, at, len_at) })
+}
+
+/// `sendmsg(2)` of a header; the errno it gives, 0 for success.
+pub(crate) fn sendmsg(fd: impl AsFd, header: &libc::msghdr) -> i32 {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: `header` is a header; the kernel only copies from what it points to, and
+    // checks these pointers.
+    let sent = unsafe { libc::sendmsg(fd, &raw const *header, 0) };
+    errno_of(i32::try_from(sent).unwrap().min(0))
+}
+
+/// A header without a name: `count` buffers at `iov`, and control data by address and
+/// length.
+pub(crate) fn header(iov: &[libc::iovec], count: usize, control: (usize, usize)) -> libc::msghdr {
+    let mut header = message(0, 0);
+    header.msg_iov = iov.as_ptr().cast_mut();
+    header.msg_iovlen = count;
+    header.msg_control = std::ptr::with_exposed_provenance_mut(control.0);
+    header.msg_controllen = control.1;
+    header
+}
+
+/// Buffers by address and length.
+pub(crate) fn iovecs(buffers: &[(usize, usize)]) -> Vec<libc::iovec> {
+    let iovec = |&(at, iov_len)| libc::iovec {
+        iov_base: std::ptr::with_exposed_provenance_mut(at),
+        iov_len,
+    };
+    buffers.iter().map(iovec).collect()
+}
+
+/// The datagram that waits.
+pub(crate) fn receive(fd: impl AsFd) -> Vec<u8> {
+    let mut buf = vec![0; 1 << 16];
+    let (fd, at, flags) = (fd.as_fd().as_raw_fd(), buf.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
+    // SAFETY: `buf` is writable for its length.
+    let len = unsafe { libc::recv(fd, at, buf.len(), flags) };
+    assert!(len >= 0, "{}", io::Error::last_os_error());
+    buf.truncate(len.cast_unsigned());
+    buf
+}
+
 /// Has an IPv6 socket use, and report, the `flowinfo` of its destination.
 pub(crate) fn send_flowinfo(fd: impl AsFd) {
     // Of <linux/in6.h>; `libc` does not have it.
@@ -92,17 +143,25 @@ pub(crate) fn send_flowinfo(fd: impl AsFd) {
 /// The address of two fresh pages of which only the first is accessible, and the page
 /// size. They are never unmapped.
 pub(crate) fn page_before_a_hole() -> (usize, usize) {
+    pages(&[libc::PROT_READ | libc::PROT_WRITE, libc::PROT_NONE])
+}
+
+/// The address of fresh pages with these protections, and the page size. They are never
+/// unmapped.
+pub(crate) fn pages(protections: &[i32]) -> (usize, usize) {
     // SAFETY: takes an integer and touches no memory of ours.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let (flags, all) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, protections.len() * page);
+    let nowhere = std::ptr::null_mut();
     // SAFETY: a new mapping at an address of the kernel's choice affects no other.
-    let pages = unsafe { libc::mmap(std::ptr::null_mut(), 2 * page, access, flags, -1, 0) };
+    let pages = unsafe { libc::mmap(nowhere, all, libc::PROT_NONE, flags, -1, 0) };
     assert_ne!(pages, libc::MAP_FAILED, "{}", io::Error::last_os_error());
-    let second = pages.wrapping_byte_add(page);
-    // SAFETY: the range is the second page of the mapping above, of which nobody else knows.
-    let result = unsafe { libc::mprotect(second, page, libc::PROT_NONE) };
-    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    for (index, protection) in protections.iter().enumerate() {
+        let at = pages.wrapping_byte_add(index * page);
+        // SAFETY: the range is a page of the mapping above, of which nobody else knows.
+        let result = unsafe { libc::mprotect(at, page, *protection) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
     (pages.expose_provenance(), page)
 }
 

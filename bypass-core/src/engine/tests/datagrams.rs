@@ -1,0 +1,209 @@
+//! UDP: connect, connect elsewhere, dissolve, and sends with an address.
+
+use super::*;
+use crate::call::Message;
+use crate::publish::Protocol;
+
+const UDP: i32 = libc::IPPROTO_UDP;
+const WLAN: u32 = 3;
+
+fn scene(udp: Udp) -> Scene {
+    let mut scene = Scene::new();
+    scene.engine.facts.udp = udp;
+    scene.k.open(FD, CONTAINER, Domain::Inet, UDP);
+    scene
+}
+
+impl Scene {
+    fn send_to(&mut self, addr: &str) -> Option<Answer> {
+        let addr = SockAddr::from(addr.parse::<SocketAddr>().unwrap()).encode();
+        self.k.memory.insert(64, addr);
+        let len = addr.as_bytes().len() as u64;
+        let message = Message::To { at: ForeignAddr::new(64), len };
+        self.call(7, Call::Send { fd: FD, message })
+    }
+
+    fn held(&self) -> usize {
+        self.k.table[&FD]
+    }
+}
+
+#[test]
+fn a_connected_socket_is_switched_and_pinned() {
+    let mut scene = scene(Udp::Connected);
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, HOST);
+    assert_eq!(scene.k.host_connects, [(REMOTE.parse().unwrap(), Some(ETH))]);
+    assert_eq!(scene.counted("switched", "allowed"), 1);
+}
+
+#[test]
+fn without_udp_nothing_is_switched() {
+    let mut scene = scene(Udp::Off);
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    assert_eq!(scene.counted("left", "protocol"), 1);
+}
+
+#[test]
+fn where_the_container_goes_by_itself_it_goes() {
+    for (dest, reason) in [(IGNORED, "ignored"), (LOOPBACK, "host_loopback")] {
+        let mut scene = scene(Udp::Connected);
+        assert_eq!(scene.connect(dest), Some(Answer::Success));
+        assert_eq!(scene.k.at(FD).netns, CONTAINER);
+        assert_eq!(scene.counted("left", reason), 1);
+        // From there to the outside: the port that the first connect chose is no hindrance.
+        let held = scene.held();
+        scene.k.socks[held].local = "10.0.2.100:40000".parse().unwrap();
+        scene.k.unbinds_with_connection.insert(held);
+        assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+        assert_eq!(scene.k.at(FD).netns, HOST);
+        // And back.
+        assert_eq!(scene.connect(dest), Some(Answer::Success));
+        assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    }
+}
+
+#[test]
+fn the_same_socket_is_connected_again_behind_its_device() {
+    let mut scene = scene(Udp::Connected);
+    scene.connect(REMOTE);
+    let held = scene.held();
+    assert_eq!(scene.connect(OTHER), Some(Answer::Success));
+    assert_eq!(scene.held(), held);
+    assert_eq!(scene.k.at(FD).peer, Some(OTHER.parse().unwrap()));
+}
+
+#[test]
+fn behind_another_device_it_is_another_socket() {
+    let mut scene = scene(Udp::Connected);
+    scene.connect(REMOTE);
+    scene.k.devices.insert("192.0.2.2".parse().unwrap(), WLAN);
+    let held = scene.held();
+    assert_eq!(scene.connect(OTHER), Some(Answer::Success));
+    assert_ne!(scene.held(), held);
+    assert_eq!((scene.k.at(FD).netns, scene.k.at(FD).pin), (HOST, Some(WLAN)));
+}
+
+#[test]
+fn a_denied_address_is_never_connected() {
+    for first in [None, Some(REMOTE), Some(IGNORED)] {
+        let mut scene = scene(Udp::Connected);
+        if let Some(first) = first {
+            scene.connect(first);
+        }
+        assert_eq!(scene.connect(DENIED), Some(Answer::Fail(Errno::NETUNREACH)), "{first:?}");
+        let denied: SocketAddr = DENIED.parse().unwrap();
+        assert!(scene.k.host_connects.iter().all(|(to, _)| *to != denied));
+    }
+}
+
+#[test]
+fn without_its_connection_it_is_the_containers_again() {
+    let mut scene = scene(Udp::Connected);
+    scene.connect(REMOTE);
+    let held = scene.held();
+    assert_eq!(scene.connect_raw(7, unspec()), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    assert_eq!(scene.k.socks[held].peer, None, "for whoever else holds it");
+    assert_eq!(scene.counted("host", "dissolve"), 1);
+}
+
+#[test]
+fn a_published_socket_stays_published() {
+    let mut scene = scene(Udp::Connected);
+    scene.engine.facts.ports = Arc::new(crate::ports::Table::new(vec![crate::ports::Entry {
+        protocol: Protocol::Udp,
+        host: "0.0.0.0:5300".parse().unwrap(),
+        container_port: 53,
+    }]));
+    let local = SockAddr::from("0.0.0.0:53".parse::<SocketAddr>().unwrap()).encode();
+    scene.k.memory.insert(64, local);
+    scene.call(7, Call::Bind { fd: FD, at: ForeignAddr::new(64), len: 16 });
+    let held = scene.held();
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(scene.connect_raw(7, unspec()), Some(Answer::Success));
+    assert_eq!(scene.held(), held);
+    assert_eq!(scene.connect(LOOPBACK), Some(Answer::Fail(Errno::NETUNREACH)));
+    assert_eq!(scene.connect(IGNORED), Some(Answer::Fail(Errno::NETUNREACH)));
+    assert_eq!((scene.held(), scene.k.at(FD).netns), (held, HOST));
+}
+
+#[test]
+fn the_first_send_decides() {
+    let mut scene = scene(Udp::All);
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
+    assert_eq!((scene.k.at(FD).netns, scene.k.at(FD).pin), (HOST, Some(ETH)));
+    // Further sends by that device cost a look only.
+    let held = scene.held();
+    assert_eq!(scene.send_to(OTHER), Some(Answer::Continue));
+    assert_eq!(scene.held(), held);
+}
+
+#[test]
+fn a_send_that_stays_decides_for_good() {
+    let mut scene = scene(Udp::All);
+    assert_eq!(scene.send_to(IGNORED), Some(Answer::Continue));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    // The kernel has bound it by now.
+    let held = scene.held();
+    scene.k.socks[held].local = "0.0.0.0:40000".parse().unwrap();
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+}
+
+#[test]
+fn only_all_moves_senders() {
+    let mut scene = scene(Udp::Connected);
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+}
+
+#[test]
+fn a_host_socket_sends_only_where_the_policy_allows() {
+    for (dest, netns, answer) in [
+        (DENIED, HOST, Answer::Fail(Errno::NETUNREACH)),
+        (IGNORED, CONTAINER, Answer::Continue),
+        (LOOPBACK, CONTAINER, Answer::Continue),
+    ] {
+        let mut scene = scene(Udp::All);
+        scene.send_to(REMOTE);
+        assert_eq!(scene.send_to(dest), Some(answer), "{dest}");
+        assert_eq!(scene.k.at(FD).netns, netns, "{dest}");
+    }
+}
+
+#[test]
+fn a_host_socket_that_cannot_be_put_back_sends_nothing() {
+    for fault in [Fault::TwinMake, Fault::TwinOption, Fault::Transplant, Fault::InstallRefused] {
+        let mut scene = scene(Udp::All);
+        scene.send_to(REMOTE);
+        scene.k.faults.insert(fault);
+        assert_eq!(scene.send_to(LOOPBACK), Some(Answer::Fail(Errno::NETUNREACH)), "{fault:?}");
+    }
+}
+
+#[test]
+fn no_datagram_that_waits_is_lost_by_a_send() {
+    let mut scene = scene(Udp::All);
+    scene.send_to(REMOTE);
+    let held = scene.held();
+    scene.k.waiting.insert(held);
+    assert_eq!(scene.send_to(IGNORED), Some(Answer::Fail(Errno::AGAIN)));
+    assert_eq!(scene.held(), held);
+    scene.k.waiting.clear();
+    assert_eq!(scene.send_to(IGNORED), Some(Answer::Continue));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+}
+
+#[test]
+fn sends_of_other_sockets_go_on() {
+    let mut scene = scene(Udp::All);
+    scene.k.open(FD, CONTAINER, Domain::Inet, TCP);
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
+    scene.k.open(FD, NESTED, Domain::Inet, UDP);
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
+    scene.k.table.clear();
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
+    assert_eq!(scene.k.host_connects, []);
+}
