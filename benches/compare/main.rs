@@ -1,5 +1,5 @@
 //! The whole thing beside its alternatives: the host itself, `bypass-cli run`, slirp4netns,
-//! pasta and bypass4netns, as far as they are installed.
+//! pasta, RootlessKit and bypass4netns, as far as they are installed.
 //!
 //! `cargo bench` runs it; it needs root, to make a world of namespaces, and what
 //! `scripts/setup bench` installs. What is measured runs as an ordinary user. All ways to the
