@@ -38,13 +38,40 @@ pub(crate) enum NameOf {
     Peer,
 }
 
-/// Where the destination of a send is written.
+/// What a send says, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// sendto(2): in an argument.
-    To { at: ForeignAddr, len: u64 },
-    /// sendmsg(2), and the first message of sendmmsg(2): in a `struct msghdr`.
-    Header { at: ForeignAddr, word_size: WordSize },
+    /// sendto(2): all in arguments.
+    To { name: ForeignAddr, name_len: u64, data: ForeignAddr, len: u64, flags: i32 },
+    /// sendmsg(2): a `struct msghdr`.
+    Header { at: ForeignAddr, word_size: WordSize, flags: i32 },
+    /// sendmmsg(2): an array of `struct mmsghdr`.
+    Headers { at: ForeignAddr, count: u32, word_size: WordSize, flags: i32 },
+}
+
+impl Message {
+    /// One message of several, and where its length goes once it is sent; the call itself if
+    /// there is only one.
+    pub(crate) fn nth(&self, index: u32) -> Option<(Self, Option<ForeignAddr>)> {
+        match *self {
+            Self::Headers { at, count, word_size, flags } if index < count => {
+                let offset = u64::from(index).checked_mul(word_size.mmsghdr_size())?;
+                let at = at.checked_add(offset)?;
+                let len_at = at.checked_add(word_size.msghdr_size())?;
+                Some((Self::Header { at, word_size, flags }, Some(len_at)))
+            }
+            Self::Headers { .. } => None,
+            one => (index == 0).then_some((one, None)),
+        }
+    }
+
+    pub(crate) fn flags(&self) -> i32 {
+        match *self {
+            Self::To { flags, .. } | Self::Header { flags, .. } | Self::Headers { flags, .. } => {
+                flags
+            }
+        }
+    }
 }
 
 /// The operations of socketcall(2) that matter here.
@@ -59,7 +86,7 @@ pub(crate) enum Multiplexed {
 
 impl Call {
     pub(crate) fn parse(arch: Arch, number: i32, args: [u64; 6]) -> Self {
-        let [first, second, third, _, fifth, sixth] = args;
+        let [first, second, third, fourth, fifth, sixth] = args;
         // No epoll_create of old on arm64.
         let (connect, bind, listen, epoll, names, sends) = match arch {
             Arch::X86_64 => (42, 49, 50, [213, 291], [51, 52], [44, 46, 307]),
@@ -95,10 +122,21 @@ impl Call {
         } else if number == getpeername {
             name(NameOf::Peer)
         } else if number == sendto {
-            let message = Message::To { at: ForeignAddr::new(fifth), len: sixth };
+            let message = Message::To {
+                name: ForeignAddr::new(fifth),
+                name_len: sixth,
+                data: ForeignAddr::new(second),
+                len: third,
+                flags: int(fourth),
+            };
             Self::Send { fd: int(first), message }
-        } else if number == sendmsg || number == sendmmsg {
-            let message = Message::Header { at: ForeignAddr::new(second), word_size };
+        } else if number == sendmsg {
+            let (at, flags) = (ForeignAddr::new(second), int(third));
+            Self::Send { fd: int(first), message: Message::Header { at, word_size, flags } }
+        } else if number == sendmmsg {
+            let (at, count, flags) =
+                (ForeignAddr::new(second), int(third).cast_unsigned(), int(fourth));
+            let message = Message::Headers { at, count, word_size, flags };
             Self::Send { fd: int(first), message }
         } else {
             Self::Other
@@ -174,16 +212,37 @@ mod tests {
             let name = Call::parse(arch, number(nr), ARGS);
             assert_eq!(name, Call::Name { end, fd: 7, at, len_at });
         }
-        let to = Message::To { at: ForeignAddr::new(0), len: 0 };
-        let sendto = Call::parse(arch, number(libc::SYS_sendto), ARGS);
-        assert_eq!(sendto, Call::Send { fd: 7, message: to });
-        for nr in [libc::SYS_sendmsg, libc::SYS_sendmmsg] {
-            let message = Message::Header { at, word_size: WordSize::Bits64 };
-            assert_eq!(Call::parse(arch, number(nr), ARGS), Call::Send { fd: 7, message });
+        let args = [7, 0x1000, 3, 4, 0x5000, 16];
+        let (at, data, name) =
+            (ForeignAddr::new(0x1000), ForeignAddr::new(0x1000), ForeignAddr::new(0x5000));
+        let word_size = WordSize::Bits64;
+        for (nr, message) in [
+            (libc::SYS_sendto, Message::To { name, name_len: 16, data, len: 3, flags: 4 }),
+            (libc::SYS_sendmsg, Message::Header { at, word_size, flags: 3 }),
+            (libc::SYS_sendmmsg, Message::Headers { at, count: 3, word_size, flags: 4 }),
+        ] {
+            assert_eq!(Call::parse(arch, number(nr), args), Call::Send { fd: 7, message });
         }
         let epoll = Call::parse(arch, number(libc::SYS_epoll_create1), ARGS);
         assert_eq!(epoll, Call::EpollCreate);
         assert_eq!(Call::parse(arch, number(libc::SYS_close), ARGS), Call::Other);
+    }
+
+    #[test]
+    fn messages_are_counted_out() {
+        let word_size = WordSize::Bits64;
+        let at = ForeignAddr::new(0x1000);
+        let many = Message::Headers { at, count: 2, word_size, flags: 5 };
+        let second = ForeignAddr::new(0x1040);
+        let (one, len_at) = many.nth(1).unwrap();
+        assert_eq!(one, Message::Header { at: second, word_size, flags: 5 });
+        assert_eq!(len_at, Some(ForeignAddr::new(0x1078)));
+        assert_eq!(many.nth(2), None);
+        assert_eq!(one.nth(0), Some((one, None)));
+        assert_eq!(one.nth(1), None);
+        let wild =
+            Message::Headers { at: ForeignAddr::new(u64::MAX), count: 9, word_size, flags: 0 };
+        assert_eq!(wild.nth(1), None);
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod container;
 mod engine;
 mod inside;
 mod live;
+mod outbox;
 mod policy;
 mod ports;
 mod publish;
@@ -64,7 +65,7 @@ mod targets;
 pub use self::container::{Container, End};
 pub use self::engine::Udp;
 pub use self::policy::{Policy, PolicyBuilder, Verdict};
-pub use self::ports::{Ports, Published, ReserveError};
+pub use self::ports::{Ports, Published, ReserveError, Way};
 pub use self::publish::{
     HostPort, PortMap, Protocol, Publish, PublishConflict, PublishList, PublishParseError,
 };

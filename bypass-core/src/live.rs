@@ -14,13 +14,16 @@ use netns_socket::{
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::fs::OFlags;
 use seccomp_notify::{AddFd, AddFdOutcome, Errno, Notification, Reply, ReplyOutcome};
+use sockaddr_inspect::msghdr::PayloadError;
 use sockaddr_inspect::{
-    FetchError, ForeignAddr, MemoryFile, ProcessMemory, RawSockAddr, ReadError, StoreError, msghdr,
+    FetchError, ForeignAddr, MemoryFile, ProcessMemory, RawSockAddr, ReadError, StoreError,
+    WriteError, WriteMemory as _,
 };
 
 use crate::call::Message;
 use crate::engine::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
 use crate::inside::Inside;
+use crate::outbox::Outbox;
 use crate::ports::{Choice, Families, Index, OUTSIDE_V4, OUTSIDE_V6, Ports};
 use crate::supervisor::Host;
 use crate::targets::Targets;
@@ -45,6 +48,7 @@ pub(crate) struct Live {
     host: Arc<Host>,
     ports: Ports,
     inside: Inside,
+    outbox: Outbox,
     targets: Targets,
     epoll: OwnedFd,
     /// The threads of parked calls, to notice their end.
@@ -67,6 +71,7 @@ impl Live {
             host,
             ports,
             inside: Inside::default(),
+            outbox: Outbox::default(),
             targets: Targets::default(),
             epoll,
             watched: HashMap::new(),
@@ -187,15 +192,11 @@ impl Kernel for Live {
         sockaddr_inspect::fetch_u32_array(&ProcessMemory::of(tid), at).map_err(|error| lost(&error))
     }
 
-    fn fetch_name(&mut self, tid: i32, message: Message) -> Result<Option<RawSockAddr>, Lost> {
-        let memory = ProcessMemory::of(tid);
-        let name = match message {
-            Message::To { at, len } => return self.fetch(tid, at, len).map(Some),
-            Message::Header { at, word_size } => {
-                msghdr::fetch_name(&memory, at, word_size).map_err(|error| lost(&error))?
-            }
-        };
-        name.map(|name| name.fetch(&memory)).transpose().map_err(|error| lost(&error))
+    fn gather(&mut self, tid: i32, message: &Message) -> Result<Option<RawSockAddr>, Lost> {
+        self.outbox.gather(ProcessMemory::of(tid), message).map_err(|error| match &error {
+            PayloadError::Fetch(error) => lost(error),
+            error => Lost::Errno(error.errno().map_or(Errno::MSGSIZE, Errno::from_raw_os_error)),
+        })
     }
 
     fn is_alive(&mut self, note: &Notification) -> bool {
@@ -216,6 +217,27 @@ impl Kernel for Live {
 
     fn peer(&mut self, sock: &OwnedFd) -> Option<SocketAddr> {
         rustix::net::getpeername(sock).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok())
+    }
+
+    fn send(&mut self, sock: &OwnedFd, flags: i32) -> Result<u32, Lost> {
+        let pin = self.pin_of(sock);
+        self.outbox.send(sock, pin, flags).map_err(Lost::Errno)
+    }
+
+    fn store_len(
+        &mut self,
+        note: &Notification,
+        tid: i32,
+        at: ForeignAddr,
+        len: u32,
+    ) -> Result<(), Lost> {
+        let memory = held_memory(note, tid)?;
+        match memory.write(at, &len.to_ne_bytes()) {
+            Ok(4) => Ok(()),
+            Ok(_) | Err(WriteError::Fault) => Err(Lost::Errno(Errno::FAULT)),
+            Err(WriteError::Gone) => Err(Lost::Gone),
+            Err(_) => Err(Lost::Denied),
+        }
     }
 
     fn has_waiting(&mut self, sock: &OwnedFd) -> bool {
@@ -409,14 +431,7 @@ impl Kernel for Live {
         at: ForeignAddr,
         len_at: ForeignAddr,
     ) -> Result<(), Lost> {
-        let memory = MemoryFile::open(tid).map_err(|error| match error {
-            ReadError::Gone => Lost::Gone,
-            _ => Lost::Denied,
-        })?;
-        // With the memory held open first, it is that of the thread that waits for us.
-        if !note.is_alive().unwrap_or(false) {
-            return Err(Lost::Gone);
-        }
+        let memory = held_memory(note, tid)?;
         sockaddr_inspect::store_name(&memory, name, at, len_at).map_err(|error| match error {
             StoreError::Gone => Lost::Gone,
             StoreError::Denied => Lost::Denied,
@@ -443,6 +458,7 @@ impl Kernel for Live {
     fn answer(&mut self, note: Notification, answer: Answer) -> bool {
         let reply = match answer {
             Answer::Success => Reply::value(0),
+            Answer::Value(value) => Reply::value(i64::from(value)),
             Answer::Fail(errno) => Reply::errno(errno),
             Answer::Continue => Reply::continue_call(),
         };
@@ -472,6 +488,17 @@ impl Kernel for Live {
             epoll::delete(&self.epoll, &pidfd).ok();
         }
     }
+}
+
+/// The memory of the thread that waits for us, and of no other.
+fn held_memory(note: &Notification, tid: i32) -> Result<MemoryFile, Lost> {
+    let memory = MemoryFile::open(tid).map_err(|error| match error {
+        ReadError::Gone => Lost::Gone,
+        _ => Lost::Denied,
+    })?;
+    // Held open first, it stays that of whoever had this id then; if the call still waits now, that
+    // was its thread.
+    if note.is_alive().unwrap_or(false) { Ok(memory) } else { Err(Lost::Gone) }
 }
 
 fn lost(error: &FetchError) -> Lost {

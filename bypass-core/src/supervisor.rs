@@ -98,6 +98,7 @@ pub struct Settings {
     policy: Arc<Policy>,
     ports: Ports,
     udp: Udp,
+    host_datagrams: bool,
     pin: bool,
     netns: Option<u64>,
     on_end: Option<OnEnd>,
@@ -110,6 +111,7 @@ impl std::fmt::Debug for Settings {
             .field("policy", &self.policy)
             .field("ports", &self.ports)
             .field("udp", &self.udp)
+            .field("host_datagrams", &self.host_datagrams)
             .field("pin", &self.pin)
             .field("netns", &self.netns)
             .finish_non_exhaustive()
@@ -124,6 +126,7 @@ impl Settings {
             policy: policy.into(),
             ports: Ports::none(),
             udp: Udp::default(),
+            host_datagrams: false,
             pin: true,
             netns: None,
             on_end: None,
@@ -137,10 +140,24 @@ impl Settings {
         self
     }
 
-    /// Which UDP sockets are switched.
+    /// Which UDP sockets are switched, if the container may have
+    /// [any of the host](Self::host_datagrams).
     #[must_use]
     pub fn udp(mut self, udp: Udp) -> Self {
         self.udp = udp;
+        self
+    }
+
+    /// Whether the container may be given UDP sockets of the host. Without it, UDP stays in the
+    /// container, and published UDP ports are relayed to it in user space.
+    ///
+    /// # Warning
+    /// Say yes only if the container's filter traps `sendmsg` and `sendmmsg`. Their control messages
+    /// can lead IPv4 datagrams past the device that a socket is bound to, to the host's loopback
+    /// for one (`IP_PKTINFO`); no filter sees them, so such calls have to be carried out here.
+    #[must_use]
+    pub fn host_datagrams(mut self, may: bool) -> Self {
+        self.host_datagrams = may;
         self
     }
 
@@ -192,11 +209,12 @@ impl Supervisor {
     /// Where the descriptors or the thread for it cannot be had. The listener is closed
     /// then, and the calls it traps fail with ENOSYS.
     pub fn attach(&self, listener: Listener, settings: Settings) -> Result<Container, AttachError> {
-        let Settings { name, policy, ports, udp, pin, netns, on_end } = settings;
+        let Settings { name, policy, ports, udp, host_datagrams, pin, netns, on_end } = settings;
         let facts = Facts {
             policy,
             ports: ports.table(),
-            udp,
+            udp: if host_datagrams { udp } else { Udp::Off },
+            host_datagrams,
             pin,
             host_netns: self.host.netns,
             container_netns: netns,

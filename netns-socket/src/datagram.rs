@@ -100,6 +100,25 @@ pub fn send_datagram(
     sys::sendmsg(socket.as_fd(), data, name, control, flags).map(|_all| ())
 }
 
+/// Sends one message from a UDP socket as it was copied from elsewhere: address, data and control
+/// messages as bytes ([sendmsg(2)]). An empty address sends to the peer. It never waits for room,
+/// and raises no signal.
+///
+/// # Errors
+/// What the call said; EAGAIN if the socket's send buffer is full.
+///
+/// [sendmsg(2)]: https://man7.org/linux/man-pages/man2/sendmsg.2.html
+pub fn send_copied(
+    socket: impl AsFd,
+    name: &[u8],
+    data: &[u8],
+    control: &[u8],
+    flags: i32,
+) -> Result<usize, Errno> {
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    sys::sendmsg(socket.as_fd(), data, name, control, flags)
+}
+
 /// Size of the larger of `struct sockaddr_in` and `struct sockaddr_in6`.
 const NAME: usize = 28;
 

@@ -78,7 +78,7 @@ pub use rustix::io::Errno;
 pub use crate::address::{bind, connect};
 pub use crate::capture::Part;
 pub use crate::datagram::{
-    Datagram, LocalAddress, recv_datagram, report_destination, send_datagram,
+    Datagram, LocalAddress, recv_datagram, report_destination, send_copied, send_datagram,
 };
 pub use crate::defaults::Defaults;
 pub use crate::error::SockOptError;

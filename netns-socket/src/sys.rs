@@ -140,7 +140,7 @@ pub(crate) fn sendmsg(
     message.msg_control = control.as_ptr().cast_mut().cast();
     message.msg_controllen = control.len() as _;
     // SAFETY: each pointer in `message` refers to as many live bytes as the length next to it says,
-    // and sendmsg only reads them. No control message that this crate makes holds a descriptor.
+    // and sendmsg only reads them. UDP sockets ignore control messages that hold descriptors.
     let answer = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
     usize::try_from(answer).map_err(|_negative| last_error())
 }

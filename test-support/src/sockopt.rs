@@ -7,11 +7,14 @@ use std::io;
 use std::os::fd::AsFd;
 
 use libc::{
-    IP_MTU_DISCOVER, IP_RECVERR, IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP,
-    IPV6_RECVERR, IPV6_TCLASS, IPV6_UNICAST_HOPS, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE,
+    IP_MTU_DISCOVER, IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_PKTINFO, IP_RECVERR, IP_RECVTOS,
+    IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_MULTICAST_HOPS,
+    IPV6_MULTICAST_LOOP, IPV6_RECVERR, IPV6_RECVPKTINFO, IPV6_RECVTCLASS, IPV6_TCLASS,
+    IPV6_UNICAST_HOPS, IPV6_V6ONLY, SO_BROADCAST, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE,
     SO_PRIORITY, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
-    SO_SNDTIMEO, SOL_SOCKET, TCP_CONGESTION, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2,
-    TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SYNCNT, TCP_USER_TIMEOUT,
+    SO_SNDTIMEO, SOL_SOCKET, SOL_UDP, TCP_CONGESTION, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL,
+    TCP_LINGER2, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SYNCNT, TCP_USER_TIMEOUT, UDP_GRO,
+    UDP_SEGMENT,
 };
 
 use crate::sys;
@@ -47,13 +50,23 @@ pub struct Opt {
 /// Looks an option up by name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static Opt> {
-    ALL.iter().find(|opt| opt.name == name)
+    TCP.iter().chain(UDP).find(|opt| opt.name == name)
 }
 
 /// Options that a TCP socket of the family has; `v6` for `AF_INET6`.
 pub fn of_tcp(v6: bool) -> impl Iterator<Item = &'static Opt> {
-    let other = if v6 { IPPROTO_IP } else { IPPROTO_IPV6 };
-    ALL.iter().filter(move |opt| opt.level != other)
+    TCP.iter().filter(move |opt| opt.level != other_level(v6))
+}
+
+/// Options that a UDP socket of the family has; `v6` for `AF_INET6`.
+pub fn of_udp(v6: bool) -> impl Iterator<Item = &'static Opt> {
+    of_tcp(v6)
+        .filter(|opt| opt.level != IPPROTO_TCP)
+        .chain(UDP.iter().filter(move |opt| opt.level != other_level(v6)))
+}
+
+const fn other_level(v6: bool) -> i32 {
+    if v6 { IPPROTO_IP } else { IPPROTO_IPV6 }
 }
 
 impl Opt {
@@ -95,7 +108,7 @@ const fn int(name: &'static str, level: i32, number: i32, sample: i32) -> Opt {
     Opt { name, level, number, form: Form::Int, sample }
 }
 
-const ALL: &[Opt] = &[
+const TCP: &[Opt] = &[
     int("so_reuseaddr", SOL_SOCKET, SO_REUSEADDR, 1),
     int("so_reuseport", SOL_SOCKET, SO_REUSEPORT, 1),
     int("so_keepalive", SOL_SOCKET, SO_KEEPALIVE, 1),
@@ -125,26 +138,49 @@ const ALL: &[Opt] = &[
     int("ipv6_recverr", IPPROTO_IPV6, IPV6_RECVERR, 1),
 ];
 
+/// What only datagrams have a use for, and `IPV6_V6ONLY`, which decides what bind(2) means.
+const UDP: &[Opt] = &[
+    int("so_broadcast", SOL_SOCKET, SO_BROADCAST, 1),
+    int("udp_segment", SOL_UDP, UDP_SEGMENT, 1000),
+    int("udp_gro", SOL_UDP, UDP_GRO, 1),
+    int("ip_pktinfo", IPPROTO_IP, IP_PKTINFO, 1),
+    int("ip_recvtos", IPPROTO_IP, IP_RECVTOS, 1),
+    int("ip_multicast_ttl", IPPROTO_IP, IP_MULTICAST_TTL, 5),
+    int("ip_multicast_loop", IPPROTO_IP, IP_MULTICAST_LOOP, 0),
+    int("ipv6_v6only", IPPROTO_IPV6, IPV6_V6ONLY, 1),
+    int("ipv6_recvpktinfo", IPPROTO_IPV6, IPV6_RECVPKTINFO, 1),
+    int("ipv6_recvtclass", IPPROTO_IPV6, IPV6_RECVTCLASS, 1),
+    int("ipv6_multicast_hops", IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 5),
+    int("ipv6_multicast_loop", IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 0),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use rustix::net::{AddressFamily, SocketType};
+    use std::net::{TcpListener, UdpSocket};
 
     #[test]
     fn names_are_unique() {
-        for (at, opt) in ALL.iter().enumerate() {
-            assert!(ALL.iter().skip(at + 1).all(|other| other.name != opt.name), "{}", opt.name);
+        let all: Vec<_> = TCP.iter().chain(UDP).collect();
+        for (at, opt) in all.iter().enumerate() {
+            assert!(all.iter().skip(at + 1).all(|other| other.name != opt.name), "{}", opt.name);
         }
     }
 
     #[test]
     fn samples_differ_from_defaults() {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        for opt in of_tcp(false).filter(|opt| opt.form != Form::Text && opt.name != "so_reuseaddr")
-        {
-            let before = opt.get(&socket).unwrap();
-            opt.set(&socket, opt.sample).unwrap();
-            assert_ne!(opt.get(&socket).unwrap(), before, "{}", opt.name);
+        let stream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let of_tcp = of_tcp(false).filter(|opt| opt.name != "so_reuseaddr");
+        let datagram = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let fresh = rustix::net::socket(AddressFamily::INET6, SocketType::DGRAM, None).unwrap();
+        let cases = of_tcp.map(|opt| (opt, stream.as_fd()));
+        let cases = cases.chain(of_udp(false).map(|opt| (opt, datagram.as_fd())));
+        let cases = cases.chain(of_udp(true).map(|opt| (opt, fresh.as_fd())));
+        for (opt, socket) in cases.filter(|(opt, _)| opt.form != Form::Text) {
+            let before = opt.get(socket).unwrap();
+            opt.set(socket, opt.sample).unwrap();
+            assert_ne!(opt.get(socket).unwrap(), before, "{}", opt.name);
         }
     }
 }

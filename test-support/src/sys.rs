@@ -1,9 +1,10 @@
-//! The calls without a safe wrapper: untyped socket options, `fork`, and `dup2` over a
-//! descriptor that others use.
+//! The calls without a safe wrapper: untyped socket options, names of sockets in buffers of
+//! any length, `fork`, and `dup2` over a descriptor that others use.
 
 use std::io;
 use std::mem::size_of_val;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
 
 /// Sets a socket option from its bytes.
 ///
@@ -39,6 +40,84 @@ pub fn option(socket: impl AsFd, level: i32, name: i32) -> io::Result<Vec<u8>> {
     }
     let length = usize::try_from(length).unwrap_or(0).min(value.len());
     Ok(value.get(..length).unwrap_or_default().to_vec())
+}
+
+/// A call that writes an address to the caller's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// getsockname(2)
+    Local,
+    /// getpeername(2)
+    Peer,
+    /// accept(2)
+    Accept,
+}
+
+/// What is passed as `addrlen`, and with it as `addr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// A buffer that is said to have this many bytes, true or not; it has 128.
+    Bytes(i32),
+    /// Null for the buffer, with a length of 16.
+    NoBuffer,
+    /// Null for the length.
+    NoLength,
+}
+
+/// What a naming call left behind.
+#[derive(Debug)]
+pub struct Named {
+    /// The length that it reports.
+    pub length: i32,
+    /// The whole buffer; what was not written is [`UNTOUCHED`].
+    pub buffer: [u8; 128],
+    /// The connection that accept(2) returned.
+    pub accepted: Option<OwnedFd>,
+}
+
+/// What a buffer holds before the call.
+pub const UNTOUCHED: u8 = 0xEE;
+
+/// Asks for a name with a buffer of a chosen length.
+///
+/// See [getsockname(2)](https://man7.org/linux/man-pages/man2/getsockname.2.html).
+///
+/// # Errors
+/// What the kernel answers.
+pub fn name(socket: impl AsFd, call: Naming, room: Room) -> io::Result<Named> {
+    let mut buffer = [UNTOUCHED; 128];
+    let said = match room {
+        Room::Bytes(said) => said,
+        Room::NoBuffer | Room::NoLength => 16,
+    };
+    // The kernel takes a signed number, which libc's type does not show.
+    let mut length = libc::socklen_t::from_ne_bytes(said.to_ne_bytes());
+    let into: *mut libc::sockaddr = match room {
+        Room::NoBuffer => ptr::null_mut(),
+        _ => buffer.as_mut_ptr().cast(),
+    };
+    let length_at: *mut libc::socklen_t = match room {
+        Room::NoLength => ptr::null_mut(),
+        _ => &raw mut length,
+    };
+    let socket = socket.as_fd().as_raw_fd();
+    let function = match call {
+        Naming::Local => libc::getsockname,
+        Naming::Peer => libc::getpeername,
+        Naming::Accept => libc::accept,
+    };
+    // SAFETY: the kernel writes no more than the length of an IP socket's address, 28 bytes,
+    // whatever length it is told; the buffer has 128. It checks both pointers and answers
+    // EFAULT for null. Both places outlive the call and are borrowed by nobody else.
+    let result = unsafe { function(socket, into, length_at) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let accepted = (call == Naming::Accept).then(|| {
+        // SAFETY: accept(2) returned a new descriptor, which nobody else knows of.
+        unsafe { OwnedFd::from_raw_fd(result) }
+    });
+    Ok(Named { length: i32::from_ne_bytes(length.to_ne_bytes()), buffer, accepted })
 }
 
 /// Forks; `None` in the child.

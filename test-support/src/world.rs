@@ -313,6 +313,11 @@ fn make_network() -> Result {
     if Path::new(linear).exists() {
         fs::write(linear, "0").context(linear)?;
     }
+    // The tests ask for many closed UDP ports in a row, and wait for each refusal.
+    for limit in ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"] {
+        let limit = format!("/proc/sys/net/{limit}");
+        fs::write(&limit, "0").context(&limit)?;
+    }
     // A new namespace inherits this from the machine; the silent addresses rest on it.
     // Without a route it would answer IPv6 with an ICMP message instead of silence.
     command("ip", "-n remote -6 route add blackhole default")?;
@@ -329,4 +334,4 @@ fn make_network() -> Result {
 const ROOT: &str = "/run/bypass-test";
 
 /// Programs of this workspace that run in the world.
-const PROGRAMS: &[&str] = &["bypass-cli", "fx-server", "fx-client", "fx-dns"];
+const PROGRAMS: &[&str] = &["bypass-cli", "fx-server", "fx-client", "fx-dns", "fx-quic"];

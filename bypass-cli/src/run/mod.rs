@@ -107,6 +107,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
             Settings::new("run", policy)
                 .publish(ports.clone())
                 .udp(args.publish.udp.into())
+                .host_datagrams(true)
                 .pin(args.policy.pin == Switch::On),
         ),
         ports,

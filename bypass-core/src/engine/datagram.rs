@@ -70,8 +70,9 @@ impl<K: Kernel> Engine<K> {
         let published = self.is_published(k, &call);
         match self.facts.policy.decide(&normal) {
             Verdict::Deny(reason) => deny(k, note, reason),
-            // A server cannot be on both sides, and stays where its clients are.
-            Verdict::Leave(reason) if published => deny(k, note, reason),
+            // A server answers where its clients are, and stays there.
+            Verdict::Leave(reason @ Reason::HostLoopback) if published => deny(k, note, reason),
+            Verdict::Leave(_) if published => self.connect_again(k, note, &call),
             Verdict::Leave(reason) => self.stay(k, note, call, reason, now),
             Verdict::Bypass => {
                 let egress = k.egress(normal.ip, normal.scope_id);

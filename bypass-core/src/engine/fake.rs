@@ -101,6 +101,11 @@ pub(super) struct Fake {
     pub(super) unbinds_with_connection: HashSet<usize>,
     /// Sockets on which datagrams wait.
     pub(super) waiting: HashSet<usize>,
+    /// The destination of the message that was copied last.
+    pub(super) gathered: Option<RawSockAddr>,
+    /// What was sent by us, from which namespace.
+    pub(super) sent: Vec<(u64, SocketAddr)>,
+    pub(super) lengths: Vec<(u64, u32)>,
     /// Names that were written to the target.
     pub(super) stored: Vec<RawSockAddr>,
 }
@@ -142,6 +147,9 @@ impl Default for Fake {
             devices: HashMap::new(),
             unbinds_with_connection: HashSet::new(),
             waiting: HashSet::new(),
+            gathered: None,
+            sent: Vec::new(),
+            lengths: Vec::new(),
             stored: Vec::new(),
         }
     }
@@ -262,11 +270,15 @@ impl Kernel for Fake {
         Err(Lost::Errno(Errno::FAULT))
     }
 
-    fn fetch_name(&mut self, tid: i32, message: Message) -> Result<Option<RawSockAddr>, Lost> {
-        match message {
-            Message::To { at, len } => self.fetch(tid, at, len).map(Some),
-            Message::Header { at, .. } => self.fetch(tid, at, 0).map(Some),
-        }
+    fn gather(&mut self, tid: i32, message: &Message) -> Result<Option<RawSockAddr>, Lost> {
+        let (at, len) = match *message {
+            Message::To { name, name_len, .. } => (name, name_len),
+            Message::Header { at, .. } => (at, 0),
+            Message::Headers { .. } => panic!("one at a time"),
+        };
+        let name = self.fetch(tid, at, len)?;
+        self.gathered = Some(name).filter(|name| !name.is_empty());
+        Ok(self.gathered)
     }
 
     fn is_alive(&mut self, _note: &FakeNote) -> bool {
@@ -294,6 +306,24 @@ impl Kernel for Fake {
 
     fn peer(&mut self, sock: &usize) -> Option<SocketAddr> {
         self.socks[*sock].peer
+    }
+
+    fn send(&mut self, sock: &usize, _flags: i32) -> Result<u32, Lost> {
+        let fake = &self.socks[*sock];
+        let to = self.gathered.and_then(|name| name.decode().ok()?.ip()).or(fake.peer);
+        self.sent.push((fake.netns, to.ok_or(Lost::Errno(Errno::DESTADDRREQ))?));
+        Ok(3)
+    }
+
+    fn store_len(
+        &mut self,
+        _note: &FakeNote,
+        _tid: i32,
+        at: ForeignAddr,
+        len: u32,
+    ) -> Result<(), Lost> {
+        self.lengths.push((at.raw(), len));
+        Ok(())
     }
 
     fn has_waiting(&mut self, sock: &usize) -> bool {

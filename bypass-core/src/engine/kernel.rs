@@ -16,6 +16,8 @@ use crate::ports::{Choice, Families, Index};
 pub(crate) enum Answer {
     /// The call returns 0.
     Success,
+    /// The call returns this number.
+    Value(u32),
     /// The call fails.
     Fail(Errno),
     /// The kernel carries on with the call as it stands. Never for IP sockets.
@@ -106,8 +108,9 @@ pub(crate) trait Kernel {
     fn take(&mut self, tid: i32, fd: i32) -> Result<Self::Sock, Lost>;
     fn fetch(&mut self, tid: i32, at: ForeignAddr, len: u64) -> Result<RawSockAddr, Lost>;
     fn fetch_args(&mut self, tid: i32, at: ForeignAddr) -> Result<[u32; 3], Lost>;
-    /// The destination that a send names, if it names one.
-    fn fetch_name(&mut self, tid: i32, message: Message) -> Result<Option<RawSockAddr>, Lost>;
+    /// Copies one message of a send: its data and control messages, and the destination, which is
+    /// returned, if it names one. Not for [`Message::Headers`].
+    fn gather(&mut self, tid: i32, message: &Message) -> Result<Option<RawSockAddr>, Lost>;
     fn is_alive(&mut self, note: &Self::Note) -> bool;
 
     /// `None` if it is no socket.
@@ -117,6 +120,17 @@ pub(crate) trait Kernel {
     fn local(&mut self, sock: &Self::Sock) -> Option<SocketAddr>;
     /// The address it is connected to; `None` for one that is not.
     fn peer(&mut self, sock: &Self::Sock) -> Option<SocketAddr>;
+    /// Sends the message that was copied last, from a UDP socket, by no other device than the one
+    /// that it is bound to; the length.
+    fn send(&mut self, sock: &Self::Sock, flags: i32) -> Result<u32, Lost>;
+    /// Writes a number where the target wants it.
+    fn store_len(
+        &mut self,
+        note: &Self::Note,
+        tid: i32,
+        at: ForeignAddr,
+        len: u32,
+    ) -> Result<(), Lost>;
     /// Whether datagrams wait to be received.
     fn has_waiting(&mut self, sock: &Self::Sock) -> bool;
     /// `IPV6_V6ONLY`

@@ -22,6 +22,7 @@
 //! behind that of the network.
 
 mod connect;
+mod control;
 mod datagram;
 #[cfg(test)]
 mod fake;
@@ -41,6 +42,7 @@ use std::time::Instant;
 use netns_socket::{Domain, Identity};
 use seccomp_notify::Errno;
 
+pub(crate) use self::control::keep_on_device;
 pub(crate) use self::kernel::{
     Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
 };
@@ -63,6 +65,8 @@ pub(crate) struct Facts {
     /// What is published.
     pub(crate) ports: Arc<Table>,
     pub(crate) udp: Udp,
+    /// Whether the container may have UDP sockets of the host at all.
+    pub(crate) host_datagrams: bool,
     /// Bind host sockets to their egress device.
     pub(crate) pin: bool,
     /// The cookie of the host's network namespace.

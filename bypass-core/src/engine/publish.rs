@@ -47,8 +47,12 @@ impl<K: Kernel> Engine<K> {
         // What an application that has ended held may be needed by this one.
         k.settle_ports();
         let wanted = Wanted { protocol, domain: id.domain, v6_only: k.is_v6_only(sock), addr };
-        let pinned = self.facts.pin && protocol == Protocol::Udp;
+        let udp = protocol == Protocol::Udp;
+        let (pinned, forbidden) = (udp && self.facts.pin, udp && !self.facts.host_datagrams);
         let on_host = self.facts.ports.choose(&wanted, |entry| {
+            if forbidden {
+                return None;
+            }
             if !pinned {
                 return Some(None);
             }

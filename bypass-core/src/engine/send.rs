@@ -1,157 +1,235 @@
-//! Sends that name their destination, where they are trapped (`--udp all`).
+//! Sends on UDP sockets, where they are trapped.
 //!
-//! The first such send of a UDP socket that is neither bound nor connected decides for it: where
-//! its destination is bypassed, the socket is switched before the datagram leaves, else the
-//! container has it for good. A switched socket is looked at with every further send:
+//! A UDP socket can send anywhere, connected or not, and a control message can even take an IPv4
+//! datagram past the device that the socket is bound to ([`control`](super::control)). So a send
+//! from a host socket is carried out by us: the message is copied once, judged, and sent from our
+//! copy. What is not about a host socket goes on as it is.
 //!
-//! | destination | what happens |
-//! |---|---|
-//! | bypassed, by the same device | the call goes on |
-//! | bypassed, by another device | a new twin, bound to that device |
-//! | left to the container | a container socket again, for good |
-//! | denied | the errno of the policy |
+//! | destination | a host socket | one that is published |
+//! |---|---|---|
+//! | its peer, or bypassed by the same device | is sent | is sent |
+//! | bypassed, by another device | a new twin, bound to that device | is sent by its own |
+//! | left to the container | a container socket again, for good | is sent, but not to loopback |
+//! | denied | the errno of the policy | the errno of the policy |
 //!
-//! A socket on which datagrams wait to be received is not replaced: the call fails with EAGAIN
-//! until they have been read.
+//! With [`Udp::All`] the first send of a container socket that is neither bound nor connected
+//! decides for it: where its destination is bypassed, the socket is switched before the datagram
+//! leaves, else the container has it for good. A socket on which datagrams wait to be received is
+//! not replaced: the call fails with EAGAIN until they have been read.
 
 use netns_socket::{Egress, Identity};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{Destination, RawSockAddr};
 
 use super::connect::destination;
-use super::{Answer, DENIED, Engine, Installed, Kernel, Place, Target, Udp, Whose, protocol_of};
+use super::{
+    Answer, DENIED, Engine, Installed, Kernel, Lost, Place, Target, Udp, Whose, protocol_of,
+};
 use crate::Reason;
 use crate::call::Message;
 use crate::policy::Verdict;
 use crate::stats::Outcome;
 
+/// Messages of one sendmmsg(2) that are sent before others get their turn. The caller is told how
+/// many, and sends the rest with another call.
+const BATCH: u32 = 32;
+
 impl<K: Kernel> Engine<K> {
     pub(super) fn send(&mut self, k: &mut K, note: K::Note, target: Target, message: Message) {
-        let Some((sock, id, addr)) = Self::datagram(k, target, message) else {
+        let Ok(sock) = k.take(target.tid, target.fd) else {
+            // Whatever is wrong with the descriptor, the kernel says it best.
             return self.go_on(k, note);
+        };
+        let Some(id) = k.identity(&sock).filter(Identity::is_udp) else {
+            return self.go_on(k, note);
+        };
+        match self.whose(&id) {
+            Whose::Host => self.send_all(k, note, target, sock, &id, message),
+            Whose::Container if self.facts.udp == Udp::All => {
+                self.send_first(k, note, target, sock, &id, message);
+            }
+            Whose::Container | Whose::Nested => self.go_on(k, note),
+        }
+    }
+
+    /// A send of a container socket: the first of one that has no port yet decides.
+    fn send_first(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        target: Target,
+        sock: K::Sock,
+        id: &Identity,
+        message: Message,
+    ) {
+        // With a port it has been bound, connected, or has sent something: decided.
+        if k.local(&sock).is_none_or(|local| local.port() != 0) {
+            return self.go_on(k, note);
+        }
+        let name = match message.nth(0) {
+            Some((one, _)) => k.gather(target.tid, &one),
+            None => return self.go_on(k, note),
         };
         // Only now is it sure that all this was of the thread that waits for us.
         if !k.is_alive(&note) {
             return self.stats.count(Outcome::Gone, Reason::Allowed);
         }
-        let Some(dest) = destination(&id, &addr).map(Destination::of) else {
-            // The kernel refuses what is no address of this socket's family, or takes AF_UNSPEC
-            // for a send without one.
+        let Some(dest) = name.ok().flatten().and_then(|name| destination(id, &name)) else {
+            // The kernel refuses what is no address of this socket's family.
             return self.go_on(k, note);
         };
-        match self.whose(&id) {
-            Whose::Nested => self.go_on(k, note),
-            Whose::Container => self.send_inside(k, note, target, &sock, &id, &dest),
-            Whose::Host => self.send_on_host(k, note, target, &sock, &id, &dest),
-        }
-    }
-
-    /// A UDP socket and the address that the call names, if that is what it is about.
-    fn datagram(
-        k: &mut K,
-        target: Target,
-        message: Message,
-    ) -> Option<(K::Sock, Identity, RawSockAddr)> {
-        let sock = k.take(target.tid, target.fd).ok()?;
-        let id = k.identity(&sock).filter(Identity::is_udp)?;
-        let addr = k.fetch_name(target.tid, message).ok()??;
-        Some((sock, id, addr))
-    }
-
-    fn send_inside(
-        &mut self,
-        k: &mut K,
-        note: K::Note,
-        target: Target,
-        sock: &K::Sock,
-        id: &Identity,
-        dest: &Destination,
-    ) {
-        // With a port it has been bound, connected, or has sent something: decided.
-        let decided = k.local(sock).is_none_or(|local| local.port() != 0);
-        if self.facts.udp != Udp::All || decided {
-            return self.go_on(k, note);
-        }
-        match self.facts.policy.decide(dest) {
+        let dest = Destination::of(dest);
+        match self.facts.policy.decide(&dest) {
             Verdict::Deny(reason) => self.deny_send(k, note, reason),
             Verdict::Leave(_) => self.go_on(k, note),
             Verdict::Bypass => match k.egress(dest.ip, dest.scope_id) {
                 Egress::Device { ifindex } => {
                     let place = Place::Host { pin: Some(ifindex).filter(|_| self.facts.pin) };
-                    self.move_sender(k, note, target, sock, id, place);
+                    match self.replace(k, &note, target, &sock, id, place) {
+                        Ok(twin) => self.send_all(k, note, target, twin, id, message),
+                        Err(Unreplaced::Gone) => {
+                            self.stats.count(Outcome::Gone, Reason::Allowed);
+                        }
+                        // It may leave by the container as well.
+                        Err(_) => self.go_on(k, note),
+                    }
                 }
                 Egress::Loopback | Egress::Unroutable(_) => self.go_on(k, note),
             },
         }
     }
 
-    fn send_on_host(
+    /// Sends from a host socket, message by message.
+    fn send_all(
         &mut self,
         k: &mut K,
         note: K::Note,
         target: Target,
+        mut sock: K::Sock,
+        id: &Identity,
+        message: Message,
+    ) {
+        let mut sent = 0;
+        let mut bytes = 0;
+        while sent < BATCH {
+            let Some((one, len_at)) = message.nth(sent) else { break };
+            let result = self.send_one(k, &note, target, &mut sock, id, &one, sent == 0);
+            let result = result.and_then(|len| match len_at {
+                Some(at) => k.store_len(&note, target.tid, at, len).map(|()| len),
+                None => Ok(len),
+            });
+            match result {
+                Ok(len) => {
+                    bytes = len;
+                    sent += 1;
+                }
+                // Those before it have been sent, and that is what the call says.
+                Err(_) if sent > 0 => break,
+                Err(lost) => return self.lost_send(k, note, lost),
+            }
+        }
+        self.stats.count(Outcome::Host, Reason::Allowed);
+        let many = matches!(message, Message::Headers { .. });
+        k.answer(note, Answer::Value(if many { sent } else { bytes }));
+    }
+
+    /// Sends one message; its length. `first` says that the socket may still be replaced.
+    #[expect(clippy::too_many_arguments, reason = "all of one call, each used once")]
+    fn send_one(
+        &mut self,
+        k: &mut K,
+        note: &K::Note,
+        target: Target,
+        sock: &mut K::Sock,
+        id: &Identity,
+        message: &Message,
+        first: bool,
+    ) -> Result<u32, Lost> {
+        let name = k.gather(target.tid, message)?;
+        // Only now is it sure that all this was of the thread that waits for us: what is sent is
+        // what it wrote.
+        if !k.is_alive(note) {
+            return Err(Lost::Gone);
+        }
+        if let Some(place) = self.place_of(k, sock, id, name.as_ref())? {
+            if !first {
+                return Err(Lost::Errno(Errno::AGAIN));
+            }
+            *sock = match self.replace(k, note, target, sock, id, place) {
+                Ok(twin) => twin,
+                Err(Unreplaced::Waiting) => return Err(Lost::Errno(Errno::AGAIN)),
+                Err(Unreplaced::Gone) => return Err(Lost::Gone),
+                Err(Unreplaced::Refused) => return Err(Lost::Errno(DENIED)),
+            };
+        }
+        k.send(sock, message.flags())
+    }
+
+    /// Where the socket must be to send there, if that is not where it is.
+    fn place_of(
+        &self,
+        k: &mut K,
         sock: &K::Sock,
         id: &Identity,
-        dest: &Destination,
-    ) {
+        name: Option<&RawSockAddr>,
+    ) -> Result<Option<Place>, Lost> {
+        let denied = |reason: Reason| {
+            self.stats.count(Outcome::Denied, reason);
+            Err(Lost::Errno(DENIED))
+        };
+        // To its peer, which was judged when it was connected. Any other bytes the kernel
+        // refuses, but for an unspecified family: to IPv4 that is an IPv4 address.
+        let Some(dest) = name.and_then(|name| any_destination(id, name)) else { return Ok(None) };
+        let dest = Destination::of(dest);
         let published = protocol_of(id)
             .zip(k.local(sock))
             .is_some_and(|(protocol, local)| self.facts.ports.is_published(protocol, local));
-        match self.facts.policy.decide(dest) {
-            Verdict::Deny(reason) => self.deny_send(k, note, reason),
-            // A server cannot be on both sides.
-            Verdict::Leave(reason) if published => self.deny_send(k, note, reason),
-            Verdict::Leave(_) => self.move_sender(k, note, target, sock, id, Place::Container),
-            Verdict::Bypass => {
-                let egress = k.egress(dest.ip, dest.scope_id);
-                match (egress, k.pin_of(sock)) {
-                    (Egress::Device { ifindex }, Some(pin)) if ifindex != pin && !published => {
-                        let place = Place::Host { pin: Some(ifindex) };
-                        self.move_sender(k, note, target, sock, id, place);
-                    }
-                    _ => self.go_on(k, note),
+        match self.facts.policy.decide(&dest) {
+            Verdict::Deny(reason) => denied(reason),
+            // A server answers where its clients are, and stays there.
+            Verdict::Leave(reason @ Reason::HostLoopback) if published => denied(reason),
+            Verdict::Leave(_) if published => Ok(None),
+            Verdict::Leave(_) => Ok(Some(Place::Container)),
+            Verdict::Bypass => match (k.egress(dest.ip, dest.scope_id), k.pin_of(sock)) {
+                (Egress::Device { ifindex }, Some(pin)) if ifindex != pin && !published => {
+                    Ok(Some(Place::Host { pin: Some(ifindex) }))
                 }
-            }
+                _ => Ok(None),
+            },
         }
     }
 
-    /// Replaces the socket, after which the call goes on with the new one.
-    fn move_sender(
+    /// Puts a twin in the place of the socket.
+    fn replace(
         &mut self,
         k: &mut K,
-        note: K::Note,
+        note: &K::Note,
         target: Target,
         sock: &K::Sock,
         id: &Identity,
         place: Place,
-    ) {
-        let to_host = matches!(place, Place::Host { .. });
+    ) -> Result<K::Sock, Unreplaced> {
         if k.has_waiting(sock) {
-            self.stats.count(Outcome::Failed, Reason::Option);
-            k.answer(note, Answer::Fail(Errno::AGAIN));
-            return;
+            return Err(Unreplaced::Waiting);
         }
         let twin = k
             .twin(target.tid, sock, id, place)
-            .and_then(|twin| k.finish(&twin, sock, id, place).map(|()| twin));
-        let installed = match twin {
-            Ok(twin) if k.transplant(target.tid, target.fd, sock, &twin) => {
-                k.install(&note, target.tid, target.fd, &twin)
-            }
-            _ => Installed::Refused,
-        };
-        match installed {
+            .and_then(|twin| k.finish(&twin, sock, id, place).map(|()| twin))
+            .map_err(|_unmade| Unreplaced::Refused)?;
+        if !k.transplant(target.tid, target.fd, sock, &twin) {
+            return Err(Unreplaced::Refused);
+        }
+        match k.install(note, target.tid, target.fd, &twin) {
             Installed::Done => {
-                let outcome = if to_host { Outcome::Switched } else { Outcome::Left };
+                let outcome = match place {
+                    Place::Container => Outcome::Left,
+                    _ => Outcome::Switched,
+                };
                 self.stats.count(outcome, Reason::Allowed);
-                k.answer(note, Answer::Continue);
+                Ok(twin)
             }
-            Installed::Gone => self.stats.count(Outcome::Gone, Reason::Allowed),
-            // From the container it may leave as it is; a host socket must not send there.
-            Installed::Refused if self.whose(id) == Whose::Host => {
-                self.deny_send(k, note, Reason::PutBack);
-            }
-            Installed::Refused => self.go_on(k, note),
+            Installed::Gone => Err(Unreplaced::Gone),
+            Installed::Refused => Err(Unreplaced::Refused),
         }
     }
 
@@ -164,4 +242,29 @@ impl<K: Kernel> Engine<K> {
         self.stats.count(Outcome::Denied, reason);
         k.answer(note, Answer::Fail(DENIED));
     }
+
+    fn lost_send(&self, k: &mut K, note: K::Note, lost: Lost) {
+        match lost {
+            Lost::Errno(errno) => {
+                k.answer(note, Answer::Fail(errno));
+            }
+            lost => self.lost(k, note, lost),
+        }
+    }
+}
+
+/// Why a socket is still where it was.
+enum Unreplaced {
+    /// Datagrams wait on it.
+    Waiting,
+    Gone,
+    Refused,
+}
+
+/// Where the kernel would send to, with these bytes for an address.
+fn any_destination(id: &Identity, name: &RawSockAddr) -> Option<std::net::SocketAddr> {
+    let unspec = || name.decode_inet_or_unspec().ok().flatten().map(std::net::SocketAddr::V4);
+    // An IPv6 socket takes an IPv4 address too (udpv6_sendmsg).
+    let v4 = || name.decode().ok().and_then(|addr| addr.ip()).filter(std::net::SocketAddr::is_ipv4);
+    destination(id, name).or_else(unspec).or_else(v4)
 }

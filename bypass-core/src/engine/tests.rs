@@ -51,6 +51,7 @@ impl Scene {
             policy: Arc::clone(&policy),
             ports: Arc::default(),
             udp: Udp::Connected,
+            host_datagrams: true,
             pin: true,
             host_netns: HOST,
             container_netns: Some(CONTAINER),

@@ -61,6 +61,22 @@ pub struct Published {
     pub host: SocketAddr,
     /// The port in the container.
     pub container_port: u16,
+    /// How the application is reached, or was.
+    pub way: Way,
+}
+
+/// How an application is reached by a published host address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Way {
+    /// Nothing has bound the container's port.
+    Unused,
+    /// By its own socket.
+    Direct,
+    /// Through the relay in user space. (A UDP socket that is reached directly is reached through
+    /// it as well, by what does not come by its device.)
+    Relayed,
 }
 
 struct Shared {
@@ -105,10 +121,11 @@ impl Ports {
 
     /// Every host address; those whose port was named come first.
     pub fn published(&self) -> impl Iterator<Item = Published> {
-        self.0.table.entries().map(|(_, entry)| Published {
+        self.0.table.entries().map(|(index, entry)| Published {
             protocol: entry.protocol,
             host: entry.host,
             container_port: entry.container_port,
+            way: self.0.lock(&[index]).first().map_or(Way::Unused, |slot| slot.way()),
         })
     }
 

@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::backend::{Application, Reach};
-use super::reserve;
 use super::table::{Entry, Families};
+use super::{Way, reserve};
 use crate::publish::Protocol;
 use crate::relay::{Relay, Route};
 
@@ -23,6 +23,7 @@ pub(super) struct Slot {
     /// The families that the last of them serves, if it is bound to this very address.
     serving: Option<Families>,
     application: Application,
+    way: Way,
     /// Relays what comes to the front: datagrams always, connections while it listens.
     route: Option<Route>,
     /// Relays what comes to the container's port inside.
@@ -40,9 +41,15 @@ impl Slot {
             sockets: Vec::new(),
             serving: None,
             application: Application::default(),
+            way: Way::Unused,
             route: None,
             inside: None,
         }
+    }
+
+    /// How the last application was reached.
+    pub(super) fn way(&self) -> Way {
+        self.way
     }
 
     pub(super) fn entry(&self) -> &Entry {
@@ -70,12 +77,14 @@ impl Slot {
     pub(super) fn serve(&mut self, socket: Option<Watched>, families: Families, reach: Reach) {
         self.sockets.extend(socket);
         self.serving = Some(families);
+        self.way = Way::Direct;
         self.application.set(Some(reach));
     }
 
     /// A socket of the application that has another address, or is inside, is to be reached by
     /// this one as well.
     pub(super) fn serve_by_relay(&mut self, socket: Option<Watched>, reach: Reach) {
+        self.way = Way::Relayed;
         self.sockets.extend(socket);
         self.application.set(Some(reach));
     }

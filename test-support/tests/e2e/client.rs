@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::failure::{Context, Result};
-use test_support::process::{self, Running};
+use test_support::process;
 use test_support::{World, ensure, fail};
 
 /// Limit for one run of the client.
@@ -94,7 +94,7 @@ pub(crate) fn result_of(steps: &[Value], at: usize) -> &str {
     steps.get(at).and_then(|step| step.get("result")?.as_str()).unwrap_or("(no such step)")
 }
 
-fn steps(answer: Value) -> Result<Vec<Value>> {
+pub(crate) fn steps(answer: Value) -> Result<Vec<Value>> {
     match answer {
         Value::Array(steps) => Ok(steps),
         other => fail!("not a list of steps: {other}"),
@@ -109,38 +109,4 @@ fn comparable(step: &Value) -> Value {
         _ => value.clone(),
     };
     json!({ "step": step["step"], "result": step["result"], "value": value })
-}
-
-/// A client that takes commands on its standard input.
-#[derive(Debug)]
-pub(crate) struct Repl {
-    pub(crate) running: Running,
-}
-
-impl Repl {
-    /// Starts one inside `bypass-cli run OPTIONS`.
-    pub(crate) fn bypassed(world: &World, options: &[&str]) -> Result<Self> {
-        let mut command = world.bypass(options)?;
-        let program = world.program("fx-client")?;
-        let mut running = process::start_interactive(command.arg(program).arg("repl"))?;
-        running.line("ready", LIMIT)?;
-        Ok(Self { running })
-    }
-
-    /// Runs one command.
-    pub(crate) fn ask(&mut self, words: &str) -> Result<Value> {
-        self.running.write(format!("{words}\n").as_bytes())?;
-        let line = self.running.line("", LIMIT)?;
-        let answer: Value = serde_json::from_str(&line)?;
-        ensure!(answer.get("error").is_none(), "`{words}`: {answer}\n{}", self.running.stderr());
-        Ok(answer)
-    }
-
-    /// Runs one command that must answer with `expected` under `key`.
-    pub(crate) fn expect(&mut self, words: &str, key: &str, expected: usize) -> Result<Value> {
-        let answer = self.ask(words)?;
-        let stderr = self.running.stderr();
-        ensure!(answer[key] == expected, "`{words}`, expected {expected}: {answer}\n{stderr}");
-        Ok(answer)
-    }
 }

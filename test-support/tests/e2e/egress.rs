@@ -20,7 +20,6 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "pin_off_changes_no_outcome", requires: &[], run: unpinned },
         Scenario { name: "threads_connect_in_parallel", requires: &[], run: threads },
         Scenario { name: "relatives_use_the_connection", requires: &[], run: relatives },
-        Scenario { name: "datagrams_stay_inside", requires: &[], run: datagrams },
         Scenario { name: "curl_works", requires: &[Requirement::Program("curl")], run: curl },
         Scenario {
             name: "python_works",
@@ -148,20 +147,6 @@ fn relatives(world: &World) -> Result {
         let answer = bypassed(world, &[], &[command, &echo.at(REMOTE_V4)])?;
         ensure_eq!(answer[done], true, "{command}");
     }
-    Ok(())
-}
-
-/// Without a network stack beside us they have no way out.
-fn datagrams(world: &World) -> Result {
-    let server = world.serve_remote(&["--udp", "[::]:0"])?;
-    for (family, to) in [("inet", server.at(REMOTE_V4)), ("inet6", server.at(REMOTE_V6))] {
-        for way in ["connect", "sendto", "sendmsg"] {
-            let step = format!("{way}={to}");
-            let steps = bypassed(world, &[], &["sequence", family, "dgram", &step])?;
-            ensure_eq!(steps[0]["result"], "ENETUNREACH", "{step}");
-        }
-    }
-    ensure_eq!(server.peers(), [], "peers");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use test_support::harness::{Group, Scenario};
 use test_support::world::{REMOTE_V4, REMOTE_V6, SILENT_V4};
 use test_support::{Result, World, ensure, ensure_eq};
 
-use crate::client::Repl;
+use crate::repl::Repl;
 
 pub(crate) const SCENARIOS: Group = (
     "leaks",

@@ -9,12 +9,20 @@
 mod client;
 mod dns;
 mod egress;
+mod inside;
 mod leaks;
+mod names;
 mod net;
 mod parking;
 mod policy;
+mod publish;
+mod publish_table;
+mod repl;
+mod reserve;
 mod run_basics;
 mod serve;
+mod servers;
+mod udp;
 mod world_selftest;
 
 use std::process::ExitCode;
@@ -27,6 +35,12 @@ fn main() -> Result<ExitCode> {
         run_basics::SCENARIOS,
         egress::SCENARIOS,
         policy::SCENARIOS,
+        publish::SCENARIOS,
+        reserve::SCENARIOS,
+        publish_table::SCENARIOS,
+        names::SCENARIOS,
+        udp::SCENARIOS,
+        servers::SCENARIOS,
         dns::SCENARIOS,
         parking::SCENARIOS,
         leaks::SCENARIOS,

@@ -4,7 +4,8 @@ use test_support::harness::{Group, Scenario};
 use test_support::world::{REMOTE_V4, SILENT_V4, SILENT_V6};
 use test_support::{Result, World, ensure, ensure_eq};
 
-use crate::client::{Repl, Sequence, bypassed};
+use crate::client::{Sequence, bypassed};
+use crate::repl::Repl;
 
 pub(crate) const SCENARIOS: Group = (
     "parking",

@@ -9,7 +9,8 @@ use test_support::process::{self, PATIENCE};
 use test_support::world::{REMOTE_V4, REMOTE_V6, SILENT_V4, Server};
 use test_support::{Result, World, ensure, ensure_eq};
 
-use crate::client::{LIMIT, Repl, bypassed, counted, native, reported};
+use crate::client::{LIMIT, bypassed, counted, native, reported};
+use crate::repl::Repl;
 
 pub(crate) const SCENARIOS: Group = (
     "policy",
@@ -21,6 +22,18 @@ pub(crate) const SCENARIOS: Group = (
             run: unpinned,
         },
         Scenario { name: "host_loopback_is_not_reached_by_a_race", requires: &[], run: race },
+        Scenario {
+            name: "published_sockets_do_not_reach_host_loopback",
+            requires: &[],
+            run: published,
+        },
+        Scenario {
+            name: "published_sockets_do_not_reach_it_unpinned",
+            requires: &[],
+            run: published_unpinned,
+        },
+        Scenario { name: "datagrams_do_not_reach_it_with_all", requires: &[], run: all_datagrams },
+        Scenario { name: "published_sockets_keep_to_the_policy", requires: &[], run: kept },
         Scenario { name: "no_port_opens_on_the_host", requires: &[], run: listening },
         Scenario { name: "denied_networks_are_refused", requires: &[], run: denied },
         Scenario { name: "ignored_networks_stay_inside", requires: &[], run: ignored },
@@ -71,20 +84,163 @@ const WAYS: &[&str] = &[
     "dgram connect=REMOTE sendmsg=TO",
     "dgram connect=REMOTE unspec sendto=TO",
     "dgram connect=REMOTE unspec sendmsg=TO",
+    "dgram sendmmsg=TO",
+    "dgram segmented=TO",
+    "dgram connect=REMOTE sendmmsg=TO",
+    "dgram connect=REMOTE segmented=TO",
+    "dgram connect=REMOTE unspec sendmmsg=TO",
+    "dgram connect=REMOTE dup sendto=TO",
+    "dgram connect=REMOTE dup connect=TO send=x",
+    "dgram connect=REMOTE child:sendto=TO",
+    "dgram connect=REMOTE child:sendmmsg=TO",
+    "dgram connect=REMOTE child:connect=TO send=x",
+    "dgram connect=REMOTE dup unspec sendto=TO",
+    "dgram connect=REMOTE dup unspec back sendto=TO",
+    "dgram connect=REMOTE dup unspec back sendmmsg=TO",
+    "dgram connect=REMOTE dup unspec back connect=TO send=x",
+    "dgram connect=REMOTE dup connect=127.0.0.1:9 back sendto=TO",
+    "dgram connect=REMOTE dup connect=CLOSED back sendto=TO",
+    "dgram connect=REMOTE dup connect=SILENT back sendmsg=TO",
+    "dgram connect=REMOTE child:unspec sendto=TO",
+    "dgram connect=REMOTE child:connect=127.0.0.1:9 sendto=TO",
+    "dgram connect=CLOSED send=x connect=TO send=x",
+    "dgram sendto=REMOTE sendto=TO",
+    "dgram sendto=REMOTE sendmsg=TO",
+    "dgram sendmsg=REMOTE connect=TO send=x",
+    "dgram sendmmsg=REMOTE sendmmsg=TO",
+    "dgram sendto=REMOTE connect=REMOTE unspec sendto=TO",
+    "dgram bind=ANY:0 sendto=TO",
+    "dgram bind=ANY:0 connect=REMOTE sendto=TO",
+    "dgram bind=ANY:0 sendto=REMOTE sendto=TO",
+];
+
+/// Ways of sockets whose port is published: `BIND` binds to it, and at `OWN` another server of
+/// the container is published.
+const PUBLISHED_WAYS: &[&str] = &[
+    "dgram BIND sendto=TO",
+    "dgram BIND sendmsg=TO",
+    "dgram BIND sendmmsg=TO",
+    "dgram BIND segmented=TO",
+    "dgram BIND connect=TO send=x",
+    "dgram BIND connect=REMOTE sendto=TO",
+    "dgram BIND connect=REMOTE sendmsg=TO",
+    "dgram BIND connect=REMOTE connect=TO send=x",
+    "dgram BIND connect=REMOTE unspec sendto=TO",
+    "dgram BIND connect=REMOTE unspec connect=TO send=x",
+    "dgram BIND unspec sendto=TO",
+    "dgram BIND sendto=REMOTE sendto=TO",
+    "dgram BIND dup sendto=TO",
+    "dgram BIND dup unspec sendmmsg=TO",
+    "dgram BIND connect=REMOTE dup unspec back sendto=TO",
+    "dgram BIND connect=REMOTE child:unspec sendto=TO",
+    "dgram BIND connect=REMOTE unspec sendmsg=TO",
+    "dgram BIND connect=REMOTE unspec sendmmsg=TO",
+    "dgram BIND connect=REMOTE unspec segmented=TO",
+    "dgram BIND child:sendto=TO",
+    "dgram BIND child:sendmsg=TO",
+    "dgram BIND child:connect=TO send=x",
+    "dgram set:so_reuseport=1 BIND sendto=TO",
+    "dgram set:so_broadcast=1 BIND sendto=TO",
+    "stream BIND connect=TO",
+    "stream BIND nonblocking connect=TO wait",
+    "stream BIND listen=5 connect=TO",
+    "stream BIND listen=5 shutdown connect=TO",
+    "stream BIND unspec connect=TO",
+    "stream BIND listen=5 unspec connect=TO",
+    "stream BIND fastopen=TO",
+    "stream BIND listen=5 fastopen=TO",
+    "stream BIND sendto=TO",
+    "stream BIND sendmsg=TO",
+    "stream BIND connect=REMOTE unspec connect=TO",
+    "stream BIND connect=CLOSED connect=TO",
+    "stream BIND dup connect=TO",
+    "stream BIND child:connect=TO",
+    "stream BIND listen=5 dup shutdown connect=TO",
+    "stream connect=OWN unspec connect=TO",
+    "stream connect=OWN connect=TO",
+    "stream connect=OWN shutdown unspec connect=TO",
+    "stream connect=OWN unspec fastopen=TO",
+    "dgram connect=OWN connect=TO send=x",
+    "dgram connect=OWN sendto=TO",
+    "dgram connect=OWN unspec sendto=TO",
 ];
 
 fn loopback(world: &World) -> Result {
-    try_every_way(world, &[])
+    try_every_way(world, &[], WAYS)
 }
 
 fn unpinned(world: &World) -> Result {
-    try_every_way(world, &["--pin", "off"])
+    try_every_way(world, &["--pin", "off"], WAYS)
 }
 
-fn try_every_way(world: &World, options: &[&str]) -> Result {
+fn all_datagrams(world: &World) -> Result {
+    try_every_way(world, &["--udp", "all"], WAYS)?;
+    try_every_way(world, &["--udp", "all", "--pin", "off"], WAYS)
+}
+
+/// Every protocol and host address that a socket could go astray by.
+const PUBLISHED: &[&str] = &[
+    "-p",
+    "7010:7010",
+    "-p",
+    "7010:7010/udp",
+    "-p",
+    "127.0.0.1:7011:7010",
+    "-p",
+    "[::1]:7011:7010/udp",
+    "-p",
+    "7012:7012",
+    "-p",
+    "7012:7012/udp",
+];
+
+fn published(world: &World) -> Result {
+    try_every_way(world, PUBLISHED, PUBLISHED_WAYS)?;
+    try_every_way(world, &[PUBLISHED, &["--udp", "all"]].concat(), PUBLISHED_WAYS)
+}
+
+fn published_unpinned(world: &World) -> Result {
+    try_every_way(world, &[PUBLISHED, &["--pin", "off"]].concat(), PUBLISHED_WAYS)
+}
+
+/// What is denied is denied to published sockets as well.
+fn kept(world: &World) -> Result {
+    let server = world.serve_remote(&["[::]:0", "--udp", "[::]:0"])?;
+    let deny = ["--deny", "198.18.0.0/24,fd00:18::/64"];
+    for udp in ["connected", "all"] {
+        let options = [PUBLISHED, &deny, &["--udp", udp]].concat();
+        let mut inside = Repl::bypassed(world, &options)?;
+        for (family, to) in [("inet", server.at(REMOTE_V4)), ("inet6", server.at(REMOTE_V6))] {
+            let others = ["REMOTE", "CLOSED"];
+            let alone = |way: &&&str| !others.iter().any(|other| way.contains(other));
+            for way in PUBLISHED_WAYS.iter().filter(alone) {
+                inside.ask(&format!("sequence {family} {}", with_addresses(way, family, &to)))?;
+                let peers = server.peers();
+                ensure!(peers.is_empty(), "--udp {udp}, {peers:?} came through: {way} to {to}");
+            }
+        }
+    }
+    ensure_eq!(server.peers(), [], "peers that are denied");
+    Ok(())
+}
+
+fn with_addresses(way: &str, family: &str, to: &str) -> String {
+    let (any, own) = match family {
+        "inet" => ("0.0.0.0", "127.0.0.1:7012"),
+        _ => ("[::]", "[::1]:7012"),
+    };
+    way.replace("BIND", &format!("set:so_reuseaddr=1 bind={any}:7010"))
+        .replace("ANY", any)
+        .replace("OWN", own)
+        .replace("TO", to)
+}
+
+fn try_every_way(world: &World, options: &[&str], ways: &[&str]) -> Result {
     let target = Guarded::start(world)?;
     let remote = world.serve_remote(&["--quiet", "[::]:0", "--udp", "[::]:0"])?;
     let mut inside = Repl::bypassed(world, options)?;
+    inside.succeed("open own-stream inet6 set:so_reuseaddr=1 bind=[::]:7012 listen=99")?;
+    inside.succeed("open own-dgram inet6 dgram bind=[::]:7012")?;
     for (family, loopback) in LOOPBACKS {
         let (remote, closed) = match *family {
             "inet" => (remote.at(REMOTE_V4), format!("{REMOTE_V4}:1")),
@@ -95,18 +251,24 @@ fn try_every_way(world: &World, options: &[&str]) -> Result {
             "inet" => format!("{SILENT_V4}:9"),
             _ => format!("[::ffff:{SILENT_V4}]:9"),
         };
-        for way in WAYS {
-            let steps = way
-                .replace("TO", &format!("{loopback}:{}", target.server.port()))
+        for way in ways {
+            let to = format!("{loopback}:{}", target.server.port());
+            let steps = with_addresses(way, family, &to)
                 .replace("REMOTE", &remote)
                 .replace("CLOSED", &closed)
                 .replace("SILENT", &silent);
             let answer = inside.ask(&format!("sequence {family} {steps}"))?;
             let peers = target.server.peers();
             ensure!(peers.is_empty(), "{peers:?} came through: {way} to {loopback}");
-            if way.starts_with("stream") {
+            if way.starts_with("stream") && !way.contains("BIND") {
                 allowed_steps_worked(&answer, &remote)?;
             }
+            // Without its port it would be no published socket.
+            let bound = answer.as_array().into_iter().flatten().all(|step| {
+                let bind = step["step"].as_str().is_some_and(|step| step.starts_with("bind="));
+                !bind || step["result"] == "ok"
+            });
+            ensure!(bound, "{way}: {answer}");
         }
     }
     target.nobody_came(world)
@@ -124,16 +286,16 @@ fn allowed_steps_worked(answer: &Value, remote: &str) -> Result {
     Ok(())
 }
 
-/// A server on every address of the host, TCP and UDP on one port, that nobody inside
-/// may reach by way of loopback.
+/// A server on the host's loopback, TCP and UDP on one port, that nobody inside may reach.
 struct Guarded {
     server: Server,
 }
 
 impl Guarded {
     fn start(world: &World) -> Result<Self> {
-        let server = world.serve_host(&["[::]:7007", "--udp", "[::]:7007"])?;
-        Ok(Self { server })
+        let addresses = ["127.0.0.1:7007", "127.9.9.9:7007", "[::1]:7007"];
+        let words: Vec<_> = addresses.iter().flat_map(|at| [*at, "--udp", *at]).collect();
+        Ok(Self { server: world.serve_host(&words)? })
     }
 
     /// Whatever came before was reported before we are answered, so two peers are ours.

@@ -6,6 +6,7 @@ use crate::publish::Protocol;
 
 const UDP: i32 = libc::IPPROTO_UDP;
 const WLAN: u32 = 3;
+const DENIAL: Errno = Errno::NETUNREACH;
 
 fn scene(udp: Udp) -> Scene {
     let mut scene = Scene::new();
@@ -19,7 +20,9 @@ impl Scene {
         let addr = SockAddr::from(addr.parse::<SocketAddr>().unwrap()).encode();
         self.k.memory.insert(64, addr);
         let len = addr.as_bytes().len() as u64;
-        let message = Message::To { at: ForeignAddr::new(64), len };
+        let data = ForeignAddr::new(0);
+        let name = ForeignAddr::new(64);
+        let message = Message::To { name, name_len: len, data, len: 3, flags: 0 };
         self.call(7, Call::Send { fd: FD, message })
     }
 
@@ -125,19 +128,24 @@ fn a_published_socket_stays_published() {
     assert_eq!(scene.connect_raw(7, unspec()), Some(Answer::Success));
     assert_eq!(scene.held(), held);
     assert_eq!(scene.connect(LOOPBACK), Some(Answer::Fail(Errno::NETUNREACH)));
-    assert_eq!(scene.connect(IGNORED), Some(Answer::Fail(Errno::NETUNREACH)));
+    assert_eq!(scene.connect(IGNORED), Some(Answer::Success), "where a client may be");
     assert_eq!((scene.held(), scene.k.at(FD).netns), (held, HOST));
+    assert_eq!(scene.send_to(LOOPBACK), Some(Answer::Fail(Errno::NETUNREACH)));
+    assert_eq!(scene.send_to(DENIED), Some(Answer::Fail(Errno::NETUNREACH)));
+    assert_eq!(scene.send_to(IGNORED), Some(Answer::Value(3)));
+    assert_eq!((scene.held(), scene.k.sent.len()), (held, 1));
 }
 
 #[test]
 fn the_first_send_decides() {
     let mut scene = scene(Udp::All);
-    assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Value(3)));
     assert_eq!((scene.k.at(FD).netns, scene.k.at(FD).pin), (HOST, Some(ETH)));
-    // Further sends by that device cost a look only.
     let held = scene.held();
-    assert_eq!(scene.send_to(OTHER), Some(Answer::Continue));
+    assert_eq!(scene.send_to(OTHER), Some(Answer::Value(3)));
     assert_eq!(scene.held(), held);
+    let sent = [(HOST, REMOTE.parse().unwrap()), (HOST, OTHER.parse().unwrap())];
+    assert_eq!(scene.k.sent, sent);
 }
 
 #[test]
@@ -161,16 +169,30 @@ fn only_all_moves_senders() {
 
 #[test]
 fn a_host_socket_sends_only_where_the_policy_allows() {
-    for (dest, netns, answer) in [
-        (DENIED, HOST, Answer::Fail(Errno::NETUNREACH)),
-        (IGNORED, CONTAINER, Answer::Continue),
-        (LOOPBACK, CONTAINER, Answer::Continue),
-    ] {
+    for (dest, netns) in [(DENIED, None), (IGNORED, Some(CONTAINER)), (LOOPBACK, Some(CONTAINER))] {
         let mut scene = scene(Udp::All);
         scene.send_to(REMOTE);
+        scene.k.sent.clear();
+        let answer = if netns.is_some() { Answer::Value(3) } else { Answer::Fail(DENIAL) };
         assert_eq!(scene.send_to(dest), Some(answer), "{dest}");
-        assert_eq!(scene.k.at(FD).netns, netns, "{dest}");
+        let sent: Vec<_> = netns.map(|netns| (netns, dest.parse().unwrap())).into_iter().collect();
+        assert_eq!(scene.k.sent, sent, "{dest}");
+        assert_eq!(scene.k.at(FD).netns, netns.unwrap_or(HOST), "{dest}");
     }
+}
+
+#[test]
+fn a_connected_host_socket_is_held_to_the_policy_as_well() {
+    let mut scene = scene(Udp::Connected);
+    scene.connect(REMOTE);
+    assert_eq!(scene.send_to(DENIED), Some(Answer::Fail(DENIAL)));
+    assert_eq!(scene.k.sent, []);
+    // Without a name it goes to the peer.
+    scene.k.memory.insert(64, RawSockAddr::default());
+    let word_size = sockaddr_inspect::msghdr::WordSize::Bits64;
+    let message = Message::Header { at: ForeignAddr::new(64), word_size, flags: 0 };
+    assert_eq!(scene.call(7, Call::Send { fd: FD, message }), Some(Answer::Value(3)));
+    assert_eq!(scene.k.sent, [(HOST, REMOTE.parse().unwrap())]);
 }
 
 #[test]
@@ -178,9 +200,21 @@ fn a_host_socket_that_cannot_be_put_back_sends_nothing() {
     for fault in [Fault::TwinMake, Fault::TwinOption, Fault::Transplant, Fault::InstallRefused] {
         let mut scene = scene(Udp::All);
         scene.send_to(REMOTE);
+        scene.k.sent.clear();
         scene.k.faults.insert(fault);
-        assert_eq!(scene.send_to(LOOPBACK), Some(Answer::Fail(Errno::NETUNREACH)), "{fault:?}");
+        assert_eq!(scene.send_to(LOOPBACK), Some(Answer::Fail(DENIAL)), "{fault:?}");
+        assert_eq!(scene.k.sent, [], "{fault:?}");
     }
+}
+
+#[test]
+fn nothing_is_sent_for_a_caller_that_has_gone() {
+    let mut scene = scene(Udp::All);
+    scene.send_to(REMOTE);
+    scene.k.sent.clear();
+    scene.k.faults.insert(Fault::Dead);
+    assert_eq!(scene.send_to(REMOTE), None);
+    assert_eq!(scene.k.sent, []);
 }
 
 #[test]
@@ -192,8 +226,30 @@ fn no_datagram_that_waits_is_lost_by_a_send() {
     assert_eq!(scene.send_to(IGNORED), Some(Answer::Fail(Errno::AGAIN)));
     assert_eq!(scene.held(), held);
     scene.k.waiting.clear();
-    assert_eq!(scene.send_to(IGNORED), Some(Answer::Continue));
+    assert_eq!(scene.send_to(IGNORED), Some(Answer::Value(3)));
     assert_eq!(scene.k.at(FD).netns, CONTAINER);
+}
+
+#[test]
+fn several_messages_are_sent_as_one_by_one() {
+    let mut scene = scene(Udp::Connected);
+    scene.connect(REMOTE);
+    let name = |addr: &str| SockAddr::from(addr.parse::<SocketAddr>().unwrap()).encode();
+    let word_size = sockaddr_inspect::msghdr::WordSize::Bits64;
+    for (second, sent) in [(OTHER, 2), (DENIED, 1), (IGNORED, 1)] {
+        scene.k.sent.clear();
+        scene.k.lengths.clear();
+        scene.k.memory.insert(0x1000, name(REMOTE));
+        scene.k.memory.insert(0x1040, name(second));
+        let at = ForeignAddr::new(0x1000);
+        let message = Message::Headers { at, count: 2, word_size, flags: 0 };
+        let answer = scene.call(7, Call::Send { fd: FD, message });
+        assert_eq!(answer, Some(Answer::Value(sent)), "{second}");
+        let lengths = [(0x1038, 3), (0x1078, 3)];
+        assert_eq!(scene.k.lengths, lengths[..sent as usize], "{second}");
+        assert_eq!(scene.k.sent.len(), sent as usize, "{second}");
+        assert_eq!(scene.k.at(FD).netns, HOST);
+    }
 }
 
 #[test]
@@ -206,4 +262,5 @@ fn sends_of_other_sockets_go_on() {
     scene.k.table.clear();
     assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
     assert_eq!(scene.k.host_connects, []);
+    assert_eq!(scene.k.sent, []);
 }

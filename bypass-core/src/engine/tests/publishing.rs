@@ -163,6 +163,16 @@ fn datagram_servers_are_pinned_or_stay() {
 }
 
 #[test]
+fn without_host_datagrams_udp_is_relayed() {
+    let mut scene = published(&[(Protocol::Udp, "0.0.0.0:5300", 53)]);
+    scene.engine.facts.host_datagrams = false;
+    scene.k.open(FD, CONTAINER, Domain::Inet, UDP);
+    assert_eq!(scene.bind("0.0.0.0:53"), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    assert_eq!(scene.k.from_inside, [(0, addr("127.0.0.1:53"))]);
+}
+
+#[test]
 fn the_own_service_is_reached_by_the_containers_loopback_and_addresses() {
     for (dest, own) in [("127.0.0.1:80", None), ("10.0.2.100:80", Some("10.0.2.100"))] {
         let mut scene = web();

@@ -16,21 +16,28 @@
 //! fx-client repl                         commands from standard input, one a line
 //! ```
 //!
+//! The last one also keeps sockets from one line to the next: `open NAME [inet|inet6]
+//! [stream|dgram] STEP...`, then `on NAME STEP...`, and `close NAME`.
+//!
 //! It runs inside the container under test as well as outside of it, where it
 //! shows what the same calls do without us.
 
 #![expect(clippy::print_stdout, reason = "what it prints is its interface")]
 
+mod datagrams;
 mod load;
 mod relatives;
 mod sequence;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, BufRead};
 
 use serde_json::{Value, json};
 use test_support::fail;
 use test_support::failure::{Context, Result};
+
+use crate::sequence::Subject;
 
 fn main() -> Result {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -39,14 +46,35 @@ fn main() -> Result {
         println!("{}", run(&arguments)?);
         return Ok(());
     }
+    let mut kept = Kept::new();
     println!("{}", json!({ "ready": true }));
     for line in io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<_> = line.split_whitespace().collect();
-        let answer = run(&words).unwrap_or_else(|error| json!({ "error": error.to_string() }));
+        let answer =
+            keep(&mut kept, &words).unwrap_or_else(|error| json!({ "error": error.to_string() }));
         println!("{answer}");
     }
     Ok(())
+}
+
+type Kept = BTreeMap<String, Subject>;
+
+fn keep(kept: &mut Kept, arguments: &[&str]) -> Result<Value> {
+    match arguments {
+        ["open", name, rest @ ..] => {
+            let (mut subject, steps) = Subject::open(rest)?;
+            let results = subject.steps(steps);
+            kept.insert((*name).to_owned(), subject);
+            results
+        }
+        ["on", name, steps @ ..] => kept.get_mut(*name).context("not open")?.steps(steps),
+        ["close", name] => {
+            kept.remove(*name).context("not open")?;
+            Ok(json!({ "closed": name }))
+        }
+        _ => run(arguments),
+    }
 }
 
 fn run(arguments: &[&str]) -> Result<Value> {

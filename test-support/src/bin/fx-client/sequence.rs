@@ -4,14 +4,20 @@
 //! |---|---|
 //! | `connect=ADDR` `unspec` | connect |
 //! | `bind=ADDR` `listen=N` `shutdown` | what they say |
+//! | `accept` `back` | go on with an accepted connection; with the listener again |
 //! | `send=TEXT` `recv` | send, recv; `recv` returns at most 4096 bytes |
 //! | `sendto=ADDR` `sendmsg=ADDR` `fastopen=ADDR` | one datagram or segment to an address |
+//! | `sendmmsg[=ADDR]` `segmented[=ADDR]` | two datagrams; three by way of `UDP_SEGMENT` |
+//! | `recvmsg` `recvmmsg=N` | with source and control messages; N datagrams |
+//! | `reply=TEXT` | to the last `recvmsg`'s source, from the address that it was sent to |
 //! | `local` `peer` | getsockname, getpeername |
+//! | `local:ROOM` `peer:ROOM` `accept:ROOM` | with a buffer of a length, `nobuffer`, `nolength` |
 //! | `nonblocking` `blocking` `cloexec` `flags` | `O_NONBLOCK`, `FD_CLOEXEC` |
 //! | `set:NAME=VALUE` `get:NAME` `set-all` `get-all` | socket options |
 //! | `wait` | poll until writable, then `SO_ERROR` |
 //! | `epoll-add` `epoll-wait` | register with an epoll, wait for its event |
 //! | `dup` | go on with a duplicate; the first one stays open |
+//! | `child:STEP` | a forked child makes that call |
 //! | `new` | go on with a fresh socket |
 
 use std::io;
@@ -23,66 +29,78 @@ use rustix::event::{PollFlags, Timespec, epoll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketType, bind, connect,
-    connect_unspec, getpeername, getsockname, listen, recv, send, sendmsg_addr, sendto, shutdown,
-    socket, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketType, acceptfrom,
+    bind, connect, connect_unspec, getpeername, getsockname, listen, recv, send, sendmsg_addr,
+    sendto, shutdown, socket, sockopt,
 };
 use serde_json::{Map, Value, json};
 use test_support::failure::{Context, Result};
 use test_support::process::poll_until;
+use test_support::sys::{self, Naming, Room};
 use test_support::{fail, sockopt as options};
 
+use crate::datagrams::{self, Received};
 use crate::errno_name;
 
 /// `sequence [FAMILY] [TYPE] STEP...`
 pub(crate) fn run(words: &[&str]) -> Result<Value> {
-    let (mut family, mut kind) = (AddressFamily::INET, SocketType::STREAM);
-    let mut steps = words;
-    while let [first, rest @ ..] = steps {
-        match *first {
-            "inet" => family = AddressFamily::INET,
-            "inet6" => family = AddressFamily::INET6,
-            "stream" => kind = SocketType::STREAM,
-            "dgram" => kind = SocketType::DGRAM,
-            _ => break,
-        }
-        steps = rest;
-    }
-    let mut subject = Subject {
-        family,
-        kind,
-        socket: socket(family, kind, None)?,
-        others: Vec::new(),
-        epoll: None,
-    };
-    let mut results = Vec::new();
-    for step in steps {
-        let started = Instant::now();
-        let (result, value) = match subject.step(step)? {
-            Ok(value) => ("ok".to_owned(), value),
-            Err(error) => (errno_name(&error), Value::Null),
-        };
-        let millis = u64::try_from(started.elapsed().as_millis())?;
-        results.push(json!({ "step": step, "result": result, "value": value, "ms": millis }));
-    }
-    Ok(Value::Array(results))
+    let (mut subject, steps) = Subject::open(words)?;
+    subject.steps(steps)
 }
 
+/// A socket that steps are made on.
 #[derive(Debug)]
-struct Subject {
+pub(crate) struct Subject {
     family: AddressFamily,
     kind: SocketType,
     socket: OwnedFd,
     others: Vec<OwnedFd>,
     epoll: Option<OwnedFd>,
+    last: Option<Received>,
 }
 
 /// What a call returned, as JSON; null where it returns nothing of interest.
 type Outcome = io::Result<Value>;
 
 impl Subject {
+    /// Makes the socket that the first words describe; returns the others too.
+    pub(crate) fn open<'a>(words: &'a [&'a str]) -> Result<(Self, &'a [&'a str])> {
+        let (mut family, mut kind) = (AddressFamily::INET, SocketType::STREAM);
+        let mut steps = words;
+        while let [first, rest @ ..] = steps {
+            match *first {
+                "inet" => family = AddressFamily::INET,
+                "inet6" => family = AddressFamily::INET6,
+                "stream" => kind = SocketType::STREAM,
+                "dgram" => kind = SocketType::DGRAM,
+                _ => break,
+            }
+            steps = rest;
+        }
+        let socket = socket(family, kind, None)?;
+        Ok((Self { family, kind, socket, others: Vec::new(), epoll: None, last: None }, steps))
+    }
+
+    /// Makes every call in turn, whatever comes of the ones before it.
+    pub(crate) fn steps(&mut self, steps: &[&str]) -> Result<Value> {
+        let mut results = Vec::new();
+        for step in steps {
+            let started = Instant::now();
+            let (result, value) = match self.step(step)? {
+                Ok(value) => ("ok".to_owned(), value),
+                Err(error) => (errno_name(&error), Value::Null),
+            };
+            let millis = u64::try_from(started.elapsed().as_millis())?;
+            results.push(json!({ "step": step, "result": result, "value": value, "ms": millis }));
+        }
+        Ok(Value::Array(results))
+    }
+
     /// Makes one call; the outer error is a step that cannot be understood.
     fn step(&mut self, step: &str) -> Result<Outcome> {
+        if let Some(step) = step.strip_prefix("child:") {
+            return self.in_child(step);
+        }
         if let Some(option) = step.strip_prefix("set:") {
             let (name, value) = option.split_once('=').context("set:NAME=VALUE")?;
             let option = options::by_name(name).context(name)?;
@@ -91,14 +109,38 @@ impl Subject {
         if let Some(name) = step.strip_prefix("get:") {
             return Ok(options::by_name(name).context(name)?.get(&self.socket).map(Value::from));
         }
+        if let Some((call, room)) = step.split_once(':')
+            && let Some(call) = naming(call)
+        {
+            return self.name(call, room);
+        }
         Ok(match step.split_once('=') {
             None => self.call(step)?,
+            Some(("recvmmsg", count)) => datagrams::receive_many(&self.socket, count.parse()?),
+            Some(("reply", text)) => {
+                let last = self.last.as_ref().context("reply without recvmsg")?;
+                datagrams::reply(&self.socket, text.as_bytes(), last)
+            }
             Some(("send", text)) => {
                 send(&self.socket, text.as_bytes(), SendFlags::NOSIGNAL).map_or_else(failed, count)
             }
             Some(("listen", backlog)) => done(listen(&self.socket, backlog.parse()?)),
             Some((name, address)) => self.call_with(name, address.parse()?)?,
         })
+    }
+
+    /// Makes a call in a child; an error is told as `EIO`, whatever it was.
+    fn in_child(&mut self, step: &str) -> Result<Outcome> {
+        let Some(child) = sys::fork()? else {
+            let outcome = self.step(step);
+            #[expect(clippy::exit, reason = "the child must not run on as a second parent")]
+            std::process::exit(i32::from(!matches!(outcome, Ok(Ok(_)))));
+        };
+        let child = nix::unistd::Pid::from_raw(i32::try_from(child)?);
+        match nix::sys::wait::waitpid(child, None)? {
+            nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(Ok(Value::Null)),
+            _ => Ok(Err(io::Error::from_raw_os_error(libc::EIO))),
+        }
     }
 
     fn call_with(&self, name: &str, address: SocketAddr) -> Result<Outcome> {
@@ -118,6 +160,8 @@ impl Subject {
                 SendFlags::NOSIGNAL,
             )
             .map_or_else(failed, count),
+            "sendmmsg" => datagrams::send_two(&self.socket, Some(address)),
+            "segmented" => datagrams::send_segmented(&self.socket, Some(address)),
             _ => fail!("no step `{name}`"),
         })
     }
@@ -125,6 +169,24 @@ impl Subject {
     fn call(&mut self, name: &str) -> Result<Outcome> {
         let socket = &self.socket;
         Ok(match name {
+            "accept" => match acceptfrom(socket) {
+                Ok((connection, from)) => {
+                    self.others.push(std::mem::replace(&mut self.socket, connection));
+                    from.map_or(Ok(Value::Null), address)
+                }
+                Err(error) => failed(error),
+            },
+            "back" => {
+                self.socket = self.others.pop().context("back without accept")?;
+                Ok(Value::Null)
+            }
+            "recvmsg" => datagrams::receive(socket).map(|received| {
+                let value = received.value.clone();
+                self.last = Some(received);
+                value
+            }),
+            "sendmmsg" => datagrams::send_two(socket, None),
+            "segmented" => datagrams::send_segmented(socket, None),
             "unspec" => done(connect_unspec(socket)),
             "shutdown" => done(shutdown(socket, Shutdown::Both)),
             "recv" => self.receive(),
@@ -181,12 +243,40 @@ impl Subject {
     fn receive(&self) -> Outcome {
         let mut buffer = [0; 4096];
         let (read, _whole) = recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())?;
-        Ok(String::from_utf8_lossy(buffer.get(..read).unwrap_or_default()).into_owned().into())
+        Ok(datagrams::text(buffer.get(..read).unwrap_or_default()).into())
+    }
+
+    /// A naming call with a buffer of `room`.
+    fn name(&mut self, call: Naming, room: &str) -> Result<Outcome> {
+        let room = match room {
+            "nobuffer" => Room::NoBuffer,
+            "nolength" => Room::NoLength,
+            bytes => Room::Bytes(bytes.parse()?),
+        };
+        Ok(sys::name(&self.socket, call, room).map(|named| {
+            let written = named.buffer.iter().rposition(|byte| *byte != sys::UNTOUCHED);
+            let written = named.buffer.get(..written.map_or(0, |last| last + 1));
+            let hex: String =
+                written.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect();
+            if let Some(connection) = named.accepted {
+                self.others.push(std::mem::replace(&mut self.socket, connection));
+            }
+            json!({ "length": named.length, "written": hex })
+        }))
+    }
+
+    fn options(&self) -> Vec<&'static options::Opt> {
+        let v6 = self.family == AddressFamily::INET6;
+        if self.kind == SocketType::DGRAM {
+            options::of_udp(v6).collect()
+        } else {
+            options::of_tcp(v6).collect()
+        }
     }
 
     fn set_all(&self) -> Outcome {
         let mut refused = Map::new();
-        for option in options::of_tcp(self.family == AddressFamily::INET6) {
+        for option in self.options() {
             if let Err(error) = option.set(&self.socket, option.sample) {
                 refused.insert(option.name.to_owned(), errno_name(&error).into());
             }
@@ -196,7 +286,7 @@ impl Subject {
 
     fn get_all(&self) -> Outcome {
         let mut values = Map::new();
-        for option in options::of_tcp(self.family == AddressFamily::INET6) {
+        for option in self.options() {
             let value = option.get(&self.socket).unwrap_or_else(|error| errno_name(&error));
             values.insert(option.name.to_owned(), value.into());
         }
@@ -215,6 +305,15 @@ impl Subject {
     }
 }
 
+fn naming(call: &str) -> Option<Naming> {
+    match call {
+        "local" => Some(Naming::Local),
+        "peer" => Some(Naming::Peer),
+        "accept" => Some(Naming::Accept),
+        _ => None,
+    }
+}
+
 fn done(result: rustix::io::Result<()>) -> Outcome {
     Ok(result.map(|()| Value::Null)?)
 }
@@ -228,8 +327,7 @@ fn failed(error: rustix::io::Errno) -> Outcome {
 }
 
 fn address(address: rustix::net::SocketAddrAny) -> Outcome {
-    let address = SocketAddr::try_from(address)?;
-    Ok(address.to_string().into())
+    Ok(SocketAddr::try_from(address)?.to_string().into())
 }
 
 const PAYLOAD: &[u8] = b"payload";

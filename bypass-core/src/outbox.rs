@@ -1,0 +1,128 @@
+//! One datagram on its way from a container's memory to a host socket, in our own copy.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use sockaddr_inspect::msghdr::{self, IoVecs, MsgHdrName, PayloadError};
+use sockaddr_inspect::{FetchError, ForeignAddr, ProcessMemory, RawSockAddr, ReadMemory as _};
+
+use crate::call::Message;
+use crate::engine::keep_on_device;
+
+/// The largest payload of UDP, and of several datagrams that are sent in one (`UDP_SEGMENT`).
+const MAX_DATA: usize = 65_535;
+/// More than all control messages together that UDP knows.
+const MAX_CONTROL: usize = 512;
+/// How long a send waits for room in the socket's buffer. Only the container's own calls wait
+/// with it, and devices empty their queues much faster.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
+/// The message that was copied last; its buffers are kept from one to the next.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    name: Option<RawSockAddr>,
+    /// Room for the largest message, from the first one on.
+    buffer: Vec<u8>,
+    data: usize,
+    control: Vec<u8>,
+}
+
+impl Outbox {
+    /// Copies a message; the destination that it names.
+    ///
+    /// # Errors
+    /// What the call fails with, in the kernel's order.
+    pub(crate) fn gather(
+        &mut self,
+        memory: ProcessMemory,
+        message: &Message,
+    ) -> Result<Option<RawSockAddr>, PayloadError> {
+        self.buffer.resize(MAX_DATA, 0);
+        self.control.clear();
+        match *message {
+            Message::To { name, name_len, data, len, .. } => {
+                self.name =
+                    if name.is_null() { None } else { Some(address(memory, name, name_len)?) };
+                self.data = self.read(memory, data, len)?;
+            }
+            Message::Header { at, word_size, .. } => {
+                let header = msghdr::fetch_header(&memory, at, word_size)?;
+                self.name = header.name.map(|name: MsgHdrName| name.fetch(&memory)).transpose()?;
+                self.data = IoVecs::gather(&header.iov, &memory, &mut self.buffer)?;
+                if let Some(control) = header.control {
+                    self.control.resize(MAX_CONTROL, 0);
+                    let len = control.copy_to(&memory, &mut self.control)?;
+                    self.control.truncate(len);
+                }
+            }
+            // These come one by one.
+            Message::Headers { .. } => return Err(FetchError::Fault.into()),
+        }
+        Ok(self.name)
+    }
+
+    fn read(
+        &mut self,
+        memory: ProcessMemory,
+        at: ForeignAddr,
+        len: u64,
+    ) -> Result<usize, PayloadError> {
+        let room = usize::try_from(len).ok().and_then(|len| self.buffer.get_mut(..len));
+        let buffer = room.ok_or(PayloadError::TooLong { len })?;
+        let read = if buffer.is_empty() { 0 } else { memory.read(at, buffer)? };
+        if read == buffer.len() { Ok(read) } else { Err(FetchError::Fault.into()) }
+    }
+
+    /// Sends it from a UDP socket that is bound to the device `pin`, and by no other device; how
+    /// long it was.
+    ///
+    /// # Errors
+    /// What sendmsg(2) said.
+    pub(crate) fn send(
+        &mut self,
+        socket: &OwnedFd,
+        pin: Option<u32>,
+        flags: i32,
+    ) -> Result<u32, Errno> {
+        if pin.is_some_and(|pin| !keep_on_device(&mut self.control, pin)) {
+            return Err(Errno::INVAL);
+        }
+        if flags & ZEROCOPY != 0 {
+            // Our copy is not the program's memory. The kernel says this too where it cannot, and
+            // programs send a copy then.
+            return Err(Errno::NOBUFS);
+        }
+        match self.send_at_once(socket, flags) {
+            Err(Errno::AGAIN) if flags & DONTWAIT == 0 && is_blocking(socket) => {
+                poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&PATIENCE)).ok();
+                self.send_at_once(socket, flags)
+            }
+            result => result,
+        }
+    }
+
+    fn send_at_once(&self, socket: &OwnedFd, flags: i32) -> Result<u32, Errno> {
+        let name = self.name.as_ref().map_or(&[][..], |name| name.as_bytes());
+        let data = self.buffer.get(..self.data).unwrap_or_default();
+        netns_socket::send_copied(socket, name, data, &self.control, flags)
+            .map(|sent| u32::try_from(sent).unwrap_or(u32::MAX))
+    }
+}
+
+/// The address of a sendto(2), which must not be empty where there is one.
+fn address(memory: ProcessMemory, at: ForeignAddr, len: u64) -> Result<RawSockAddr, PayloadError> {
+    let name = sockaddr_inspect::fetch(&memory, at, len)?;
+    if name.is_empty() {
+        return Err(FetchError::InvalidLength { len: 0 }.into());
+    }
+    Ok(name)
+}
+
+fn is_blocking(socket: &OwnedFd) -> bool {
+    rustix::fs::fcntl_getfl(socket).is_ok_and(|flags| !flags.contains(rustix::fs::OFlags::NONBLOCK))
+}
+
+/// `MSG_ZEROCOPY` and `MSG_DONTWAIT` of `linux/socket.h`.
+const ZEROCOPY: i32 = 0x400_0000;
+const DONTWAIT: i32 = 0x40;

@@ -1,0 +1,234 @@
+//! Host ports are ours from the start of a run to its end, and nobody else's.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use test_support::harness::{Group, Scenario};
+use test_support::process::{self, Finished};
+use test_support::world::{HOST_V4, HOST_V6, REMOTE_V4};
+use test_support::{Result, World, ensure, ensure_eq};
+
+use crate::client::LIMIT;
+use crate::inside::Inside;
+use crate::publish::{expect_all, host_ports, remote_as_seen};
+use crate::repl::Repl;
+
+pub(crate) const SCENARIOS: Group = (
+    "reserve",
+    &[
+        Scenario { name: "nobody_else_takes_the_port", requires: &[], run: taken },
+        Scenario { name: "nobody_is_answered_before_the_server", requires: &[], run: refused },
+        Scenario { name: "servers_come_and_go", requires: &[], run: restarts },
+        Scenario { name: "no_address_but_the_one_asked_for_is_taken", requires: &[], run: narrow },
+        Scenario { name: "contradictions_name_both", requires: &[], run: contradictions },
+        Scenario { name: "connections_do_not_hold_up_the_next_run", requires: &[], run: again },
+        Scenario { name: "range_yields_a_free_port", requires: &[], run: range },
+        Scenario { name: "nothing_is_left_after_the_run", requires: &[], run: nothing_left },
+    ],
+);
+
+/// What programs set before they bind, to have a port that another one has.
+const SHARING: &[&str] =
+    &["", "set:so_reuseaddr=1", "set:so_reuseport=1", "set:so_reuseaddr=1 set:so_reuseport=1"];
+
+/// Addresses whose port 8080 overlaps `-p 8080:…`.
+fn overlapping() -> Vec<(&'static str, String)> {
+    vec![
+        ("inet", "0.0.0.0".into()),
+        ("inet", "127.0.0.1".into()),
+        ("inet", HOST_V4.to_string()),
+        ("inet6", "[::]".into()),
+        ("inet6", "[::1]".into()),
+        ("inet6", format!("[{HOST_V6}]")),
+        ("inet6", "[::ffff:127.0.0.1]".into()),
+    ]
+}
+
+/// Bind attempts at port 8080, by a process of the host, that did not fail as they must.
+fn not_refused(host: &mut Repl, sharing: &[&str]) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for kind in ["stream", "dgram"] {
+        for (family, address) in overlapping() {
+            for options in sharing {
+                let words = format!("sequence {family} {kind} {options} bind={address}:8080");
+                let results = host.results(&words)?;
+                let bind = results.last().map(|step| step["result"].clone()).unwrap_or_default();
+                if bind != "EADDRINUSE" {
+                    wrong.push(format!("{words}: {bind}"));
+                }
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+fn taken(world: &World) -> Result {
+    let (mut host, mut stranger) = (Repl::host(world)?, Repl::stranger(world)?);
+    let mut remote = Repl::remote(world)?;
+    let mut inside = Inside::start(world, &["-p", "8080:8080", "-p", "8080:8080/udp"])?;
+    let mut nobody_binds = |when: &str, same_user: &[&str]| -> Result {
+        let wrong = [not_refused(&mut host, same_user)?, not_refused(&mut stranger, SHARING)?];
+        let wrong = wrong.concat();
+        let (count, some) = (wrong.len(), wrong.iter().take(8).cloned().collect::<Vec<_>>());
+        ensure!(count == 0, "{when}, {count} were not refused, such as\n{}", some.join("\n"));
+        Ok(())
+    };
+    nobody_binds("before the server", SHARING)?;
+    for used in [false, true] {
+        let server = inside.serve(world, "--mode peer [::]:8080 --udp [::]:8080")?;
+        nobody_binds("beside the server", SHARING)?;
+        if used {
+            // The server closes first, and its side of the connection lingers.
+            expect_all(&mut remote, "stream", 8080, &[(HOST_V4.into(), &REMOTE_V4.to_string())])?;
+        }
+        inside.stop(server)?;
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while nobody_binds("after the server", SHARING).is_err() && Instant::now() < deadline {}
+        nobody_binds("a second after the server", SHARING)?;
+    }
+    let workers = "--workers 2 --reuseport [::]:8080 --udp [::]:8080";
+    let server = inside.serve(world, workers)?;
+    // With SO_REUSEPORT anybody of the same user may join those who have it, see socket(7).
+    let without_reuseport = SHARING.get(..2).unwrap_or_default();
+    nobody_binds("beside workers", without_reuseport)?;
+    inside.stop(server)?;
+    inside.end()?;
+    Ok(())
+}
+
+fn refused(world: &World) -> Result {
+    let _inside = Inside::start(world, &["-p", "8080:8080"])?;
+    let expected = [HOST_V4.into(), HOST_V6.into()].map(|to: IpAddr| (to, "ECONNREFUSED"));
+    expect_all(&mut Repl::remote(world)?, "stream", 8080, &expected)?;
+    expect_all(&mut Repl::host(world)?, "stream", 8080, &expected)
+}
+
+fn restarts(world: &World) -> Result {
+    let mut remote = Repl::remote(world)?;
+    let mut inside = Inside::start(world, &["-p", "8080:8080", "-p", "8080:8080/udp"])?;
+    let before = host_ports()?;
+    for round in 0..10 {
+        let words = match round % 3 {
+            0 => "--mode peer [::]:8080 --udp [::]:8080",
+            1 => "--mode peer 0.0.0.0:8080 [::]:8080 --v6only 1 --udp 0.0.0.0:8080 --udp [::]:8080",
+            _ => "--mode peer --workers 2 --reuseport [::]:8080 --udp [::]:8080",
+        };
+        let server = inside.serve(world, words)?;
+        for (to, seen) in &remote_as_seen() {
+            for kind in ["stream", "dgram"] {
+                expect_all(&mut remote, kind, 8080, &[(*to, seen)])?;
+            }
+        }
+        inside.stop(server)?;
+        expect_all(&mut remote, "stream", 8080, &[(HOST_V4.into(), "ECONNREFUSED")])?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(1);
+    // Closed connections linger, with the port as theirs.
+    let settled = |ports: Vec<u16>| {
+        let mut ports = ports;
+        ports.dedup();
+        ports
+    };
+    while settled(host_ports()?) != settled(before.clone()) {
+        ensure!(Instant::now() < deadline, "{before:?} before, {:?} after", host_ports()?);
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+fn narrow(world: &World) -> Result {
+    let uplink = format!("{HOST_V4}:8080:8080");
+    let options = ["-p", "127.0.0.1:8081:8080", "-p", &uplink, "-p", "[::1]:8082:8080/udp"];
+    let mut inside = Inside::start(world, &options)?;
+    inside.serve(world, "[::]:8080 --udp [::]:8080")?;
+    let mut host = Repl::host(world)?;
+    for (family, kind, address) in [
+        ("inet", "stream", format!("{HOST_V4}:8081")),
+        ("inet", "stream", "127.0.0.1:8080".to_owned()),
+        ("inet6", "stream", "[::1]:8080".to_owned()),
+        ("inet6", "dgram", format!("[{HOST_V6}]:8082")),
+        ("inet", "dgram", "127.0.0.1:8082".to_owned()),
+        ("inet", "dgram", "0.0.0.0:8080".to_owned()),
+    ] {
+        let results = host.results(&format!("sequence {family} {kind} bind={address}"))?;
+        ensure_eq!(results[0]["result"], "ok", "{kind} {address}, which nobody asked for");
+    }
+    Ok(())
+}
+
+pub(crate) fn run_true(world: &World, maps: &[&str]) -> Result<Finished> {
+    let options: Vec<_> = maps.iter().flat_map(|map| ["-p", map]).collect();
+    process::run(world.bypass(&options)?.arg("true"), LIMIT)
+}
+
+fn contradictions(world: &World) -> Result {
+    for (first, second) in [
+        ("8080:80", "8080:81"),
+        ("8080:80", "127.0.0.1:8080:80"),
+        ("0.0.0.0:8080:80/udp", "127.0.0.1:8080:81/udp"),
+        ("8000-8009:80-89", "[::1]:8005:8005"),
+    ] {
+        let finished = run_true(world, &[first, second])?.expect_code(125)?;
+        let named = finished.stderr.contains(first) && finished.stderr.contains(second);
+        ensure!(named, "not both are named: {finished}");
+    }
+    for wrong in ["8080:80/sctp", "8080:0", "::1:8080:80", "host:8080:80", "80-81:90-92", ""] {
+        let finished = run_true(world, &[wrong])?.expect_code(125)?;
+        ensure!(finished.stderr.contains(wrong), "-p {wrong} is not named: {finished}");
+    }
+    run_true(world, &["8080:80", "8080:80/udp", "127.0.0.1:8081:80", "[::1]:8081:80"])?
+        .success()?;
+    Ok(())
+}
+
+/// The server closes first, so its side of each connection lingers in TIME-WAIT; that of a
+/// relay as well.
+fn again(world: &World) -> Result {
+    let (mut remote, mut host) = (Repl::remote(world)?, Repl::host(world)?);
+    let maps = ["-p", "8068:8080", "-p", "127.0.0.1:8069:8081", "-p", "[::1]:8069:8081"];
+    for _ in 0..3 {
+        let mut inside = Inside::start(world, &maps)?;
+        for _ in 0..2 {
+            let server = inside.serve(world, "--mode peer [::]:8080 [::]:8081")?;
+            for (to, seen) in &remote_as_seen() {
+                expect_all(&mut remote, "stream", 8068, &[(*to, seen)])?;
+            }
+            for to in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+                let answer = host.who("stream", SocketAddr::new(to, 8069))?;
+                ensure!(answer.parse::<IpAddr>().is_ok(), "{to}, port 8069: {answer}");
+            }
+            inside.stop(server)?;
+        }
+        inside.end()?;
+    }
+    Ok(())
+}
+
+fn range(world: &World) -> Result {
+    let mut host = Repl::host(world)?;
+    host.succeed("open first inet bind=0.0.0.0:8085 listen=5")?;
+    let mut inside = Inside::start(world, &["-p", "8085-8086:8080"])?;
+    inside.serve(world, "--mode peer [::]:8080")?;
+    for (to, seen) in &remote_as_seen() {
+        expect_all(&mut Repl::remote(world)?, "stream", 8086, &[(*to, seen)])?;
+    }
+    host.succeed("open second inet bind=127.0.0.1:8087 listen=5")?;
+    let full = run_true(world, &["8085-8087:8080"])?.expect_code(125)?;
+    ensure!(full.stderr.contains("8085-8087"), "the range is not named: {full}");
+    Ok(())
+}
+
+fn nothing_left(world: &World) -> Result {
+    let before = host_ports()?;
+    // A port of its own: nobody connects, so no connection lingers.
+    let maps = ["-p", "8070:8080", "-p", "8070:8080/udp", "-p", "8090-8099:8090-8099"];
+    let mut inside = Inside::start(world, &maps)?;
+    inside.serve(world, "[::]:8080 --udp [::]:8080 [::]:8090")?;
+    inside.end()?;
+    ensure_eq!(host_ports()?, before, "ports on the host");
+    let mut host = Repl::host(world)?;
+    for kind in ["stream", "dgram"] {
+        host.succeed(&format!("sequence inet6 {kind} bind=[::]:8070"))?;
+    }
+    Ok(())
+}
