@@ -148,7 +148,7 @@ fn reserve_at(map: &PortMap, port: u16) -> Result<Vec<Reserved>, Failed> {
     for ip in ips {
         let host = SocketAddr::new(*ip, port);
         let mut entry = Entry { protocol: map.protocol, host, container_port: map.container_port };
-        match front_again(&entry) {
+        match front(&entry) {
             Ok(front) => {
                 entry.host = local(&front).ok_or(Failed { host, errno: Errno::INVAL })?;
                 port = entry.host.port();
