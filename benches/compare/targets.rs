@@ -34,7 +34,7 @@ enum Bound {
     AtMost(f64),
     /// No difference, but for that between two runs of the same thing.
     Same,
-    /// No less of the host than the host was of itself in one of this run's turns.
+    /// No further below the host than one of the host's turns was from the one beside it.
     LikeItself,
 }
 
@@ -139,7 +139,10 @@ impl Bound {
             Self::AtLeast(least) => ratio >= least,
             Self::AtMost(most) => ratio <= most,
             Self::Same => ratio <= 1.0 + NOISE,
-            Self::LikeItself => ratio >= noise.spread().0.min(1.0 - RESOLUTION),
+            Self::LikeItself => {
+                let (least, most) = noise.spread();
+                ratio >= least.min(1.0 / most).min(1.0 - RESOLUTION)
+            }
         }
     }
 
@@ -156,7 +159,7 @@ impl Bound {
             Self::AtLeast(least) => format!("at least {least:.2}"),
             Self::AtMost(most) => format!("at most {most:.2}"),
             Self::Same => format!("1.00, of which up to {:.2} is noise", 1.0 + NOISE),
-            Self::LikeItself => format!("no less than the host of itself, {noise:.4}"),
+            Self::LikeItself => format!("as far as the host is from itself, {noise:.4}"),
         }
     }
 }
