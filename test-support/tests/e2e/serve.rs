@@ -1,5 +1,6 @@
 //! `bypass-cli serve` with containers that OCI runtimes start, all of it rootless.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use test_support::{Result, World, bundle, ensure, ensure_eq};
 
 use crate::client::LIMIT;
 use crate::leaks::CACHED_TARGETS;
+use crate::publish::{expect_all, remote_as_seen};
+use crate::repl::Repl;
 
 const CRUN: &[Requirement] = &[Requirement::Program("crun")];
 const RUNC: &[Requirement] = &[Requirement::Program("runc")];
@@ -45,6 +48,17 @@ pub(crate) const SCENARIOS: Group = (
             run: |world| confined(world, "runc"),
         },
         Scenario {
+            name: "crun_container_is_published",
+            requires: CRUN,
+            run: |world| published(world, "crun"),
+        },
+        Scenario {
+            name: "runc_container_is_published",
+            requires: RUNC,
+            run: |world| published(world, "runc"),
+        },
+        Scenario { name: "port_that_cannot_be_had_ends_it", requires: &[], run: port_in_use },
+        Scenario {
             name: "crun_containers_leave_nothing",
             requires: CRUN,
             run: |world| leaves_nothing(world, "crun"),
@@ -71,15 +85,28 @@ impl Agent {
         Ok(Self { running, profile: seccomp_profile(world, &socket)? })
     }
 
-    /// Runs `fx-client WORDS` in a container and returns its answer.
-    fn client(&self, world: &World, runtime: &str, name: &str, words: &[&str]) -> Result<Value> {
-        let program = world.program("fx-client")?;
+    /// The command that runs `PROGRAM WORDS` in a container.
+    fn container(
+        &self,
+        world: &World,
+        runtime: &str,
+        name: &str,
+        program: &str,
+        words: &[&str],
+    ) -> Result<Command> {
+        let program = world.program(program)?;
         let directory = program.parent().context("a program is in a directory")?;
         let mut arguments = vec![program.to_str().context("a path in UTF-8")?];
         arguments.extend(words);
         let bundle = bundle::write(world, name, &self.profile, directory, &arguments)?;
         let mut command = runtime_command(world, runtime);
         command.args(["run", "--bundle"]).arg(&bundle).arg(name);
+        Ok(command)
+    }
+
+    /// Runs `fx-client WORDS` in a container and returns its answer.
+    fn client(&self, world: &World, runtime: &str, name: &str, words: &[&str]) -> Result<Value> {
+        let mut command = self.container(world, runtime, name, "fx-client", words)?;
         let finished = process::run(&mut command, LIMIT)?.success();
         let finished = finished.context(format!("serve said: {}", self.running.stderr()))?;
         let line = finished.stdout.lines().last().unwrap_or_default();
@@ -180,6 +207,44 @@ fn confined(world: &World, runtime: &str) -> Result {
         ensure!(last["result"] != "ok" && last["result"] != "ENOSYS", "{way:?}: {steps}");
     }
     ensure_eq!(guarded.peers(), [], "peers on the host's loopback");
+    Ok(())
+}
+
+/// One container after another has the port; between them it is refused.
+fn published(world: &World, runtime: &str) -> Result {
+    let maps = ["--debug", "-p", "8060:8080", "-p", "8060:8080/udp"];
+    let agent = Agent::start(world, &maps)?;
+    let (mut remote, mut host) = (Repl::remote(world)?, Repl::host(world)?);
+    let words = ["--mode", "peer", "[::]:8080", "--udp", "[::]:8080"];
+    for round in 0..2 {
+        let name = format!("{runtime}-published-{round}");
+        let mut container = agent.container(world, runtime, &name, "fx-server", &words)?;
+        let mut container = process::start(&mut container)?;
+        let ready = container.line("ready", PATIENCE);
+        ready.context(format!("serve said: {}", agent.running.stderr()))?;
+        for (to, seen) in &remote_as_seen() {
+            expect_all(&mut remote, "stream", 8060, &[(*to, seen)])?;
+            expect_all(&mut remote, "dgram", 8060, &[(*to, seen)]).context(agent.running.stderr())?;
+        }
+        expect_all(&mut host, "stream", 8060, &[(Ipv4Addr::LOCALHOST.into(), "127.0.0.1")])?;
+        let mut kill = runtime_command(world, runtime);
+        process::run(kill.args(["kill", &name, "KILL"]), PATIENCE)?.success()?;
+        container.wait(PATIENCE)?;
+        let refused: &[(IpAddr, &str)] = &[(HOST_V4.into(), "ECONNREFUSED")];
+        expect_all(&mut remote, "stream", 8060, refused)?;
+    }
+    Ok(())
+}
+
+fn port_in_use(world: &World) -> Result {
+    let _holder = world.serve_host(&["127.0.0.1:8061"])?;
+    let mut command = world.as_user(world.program("bypass-cli")?);
+    let socket = world.runtime_dir().join("in-use.sock");
+    command.arg("serve").arg("--socket").arg(&socket).args(["-p", "8061:8080"]);
+    let finished = process::run(&mut command, PATIENCE)?;
+    let told = ["8061:8080", "in use"].iter().all(|word| finished.stderr.contains(word));
+    ensure!(told && finished.code() != 0, "{finished}");
+    ensure!(!socket.exists(), "the socket is left behind: {finished}");
     Ok(())
 }
 
