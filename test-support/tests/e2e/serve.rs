@@ -50,12 +50,12 @@ pub(crate) const SCENARIOS: Group = (
         Scenario {
             name: "crun_container_is_published",
             requires: CRUN,
-            run: |world| published(world, "crun"),
+            run: |world| published(world, "crun", 8060),
         },
         Scenario {
             name: "runc_container_is_published",
             requires: RUNC,
-            run: |world| published(world, "runc"),
+            run: |world| published(world, "runc", 8062),
         },
         Scenario { name: "port_that_cannot_be_had_ends_it", requires: &[], run: port_in_use },
         Scenario {
@@ -73,16 +73,17 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(world: &World, options: &[&str]) -> Result<Self> {
+    /// `maps` are what is published, which decides which calls the profile traps too.
+    fn start(world: &World, options: &[&str], maps: &[&str]) -> Result<Self> {
         let socket = socket(world);
         let mut command = world.as_user(world.program("bypass-cli")?);
         command.arg("serve").arg("--socket").arg(&socket);
         // The byte that says it is ready goes to standard output, where we wait for it; it
         // ends when our end of its standard input is closed.
-        command.args(["--ready-fd", "1", "--exit-fd", "0"]).args(options);
+        command.args(["--ready-fd", "1", "--exit-fd", "0"]).args(options).args(maps);
         let running = process::start_interactive(&mut command)?;
         running.any_output(PATIENCE)?;
-        Ok(Self { running, profile: seccomp_profile(world, &socket)? })
+        Ok(Self { running, profile: seccomp_profile(world, &socket, maps)? })
     }
 
     /// The command that runs `PROGRAM WORDS` in a container.
@@ -118,9 +119,9 @@ fn socket(world: &World) -> PathBuf {
     world.runtime_dir().join("bypass.sock")
 }
 
-fn seccomp_profile(world: &World, socket: &Path) -> Result<Value> {
+fn seccomp_profile(world: &World, socket: &Path, options: &[&str]) -> Result<Value> {
     let mut command = world.as_user(world.program("bypass-cli")?);
-    command.arg("profile").arg("--socket").arg(socket);
+    command.arg("profile").arg("--socket").arg(socket).args(options);
     let finished = process::run(&mut command, PATIENCE)?.success()?;
     serde_json::from_str(&finished.stdout).context("the profile")
 }
@@ -133,7 +134,7 @@ fn runtime_command(world: &World, runtime: &str) -> Command {
 
 fn profile(world: &World) -> Result {
     let socket = socket(world);
-    let profile = seccomp_profile(world, &socket)?;
+    let profile = seccomp_profile(world, &socket, &[])?;
     ensure_eq!(profile["listenerPath"].as_str(), socket.to_str(), "listenerPath");
     let notified: Vec<_> = profile["syscalls"]
         .as_array()
@@ -154,7 +155,7 @@ fn profile(world: &World) -> Result {
 fn life(world: &World) -> Result {
     let pid_file = world.runtime_dir().join("serve.pid");
     let pid_path = pid_file.to_str().context("a path in UTF-8")?;
-    let mut agent = Agent::start(world, &["--pid-file", pid_path])?;
+    let mut agent = Agent::start(world, &["--pid-file", pid_path], &[])?;
     let pid: u32 = std::fs::read_to_string(&pid_file)?.trim().parse()?;
     ensure_eq!(pid, agent.running.pid(), "pid file");
     agent.running.close_input();
@@ -165,7 +166,7 @@ fn life(world: &World) -> Result {
 
 fn reaches(world: &World, runtime: &str) -> Result {
     let mut server = world.serve_remote(&["[::]:0"])?;
-    let agent = Agent::start(world, &[])?;
+    let agent = Agent::start(world, &[], &[])?;
     for (at, (family, to)) in
         [("inet", server.at(REMOTE_V4)), ("inet6", server.at(REMOTE_V6))].into_iter().enumerate()
     {
@@ -186,7 +187,7 @@ fn reaches(world: &World, runtime: &str) -> Result {
 fn confined(world: &World, runtime: &str) -> Result {
     let guarded = world.serve_host(&["[::]:7009"])?;
     let remote = world.serve_remote(&["--quiet", "[::]:0"])?;
-    let agent = Agent::start(world, &[])?;
+    let agent = Agent::start(world, &[], &[])?;
     let loopback = "connect=127.0.0.1:7009";
     let remote = format!("connect={}", remote.at(REMOTE_V4));
     let refused = format!("connect={REMOTE_V4}:1");
@@ -211,9 +212,9 @@ fn confined(world: &World, runtime: &str) -> Result {
 }
 
 /// One container after another has the port; between them it is refused.
-fn published(world: &World, runtime: &str) -> Result {
-    let maps = ["--debug", "-p", "8060:8080", "-p", "8060:8080/udp"];
-    let agent = Agent::start(world, &maps)?;
+fn published(world: &World, runtime: &str, port: u16) -> Result {
+    let (tcp, udp) = (format!("{port}:8080"), format!("{port}:8080/udp"));
+    let agent = Agent::start(world, &[], &["-p", &tcp, "-p", &udp])?;
     let (mut remote, mut host) = (Repl::remote(world)?, Repl::host(world)?);
     let words = ["--mode", "peer", "[::]:8080", "--udp", "[::]:8080"];
     for round in 0..2 {
@@ -223,15 +224,15 @@ fn published(world: &World, runtime: &str) -> Result {
         let ready = container.line("ready", PATIENCE);
         ready.context(format!("serve said: {}", agent.running.stderr()))?;
         for (to, seen) in &remote_as_seen() {
-            expect_all(&mut remote, "stream", 8060, &[(*to, seen)])?;
-            expect_all(&mut remote, "dgram", 8060, &[(*to, seen)]).context(agent.running.stderr())?;
+            expect_all(&mut remote, "stream", port, &[(*to, seen)])?;
+            expect_all(&mut remote, "dgram", port, &[(*to, seen)])?;
         }
-        expect_all(&mut host, "stream", 8060, &[(Ipv4Addr::LOCALHOST.into(), "127.0.0.1")])?;
+        expect_all(&mut host, "stream", port, &[(Ipv4Addr::LOCALHOST.into(), "127.0.0.1")])?;
         let mut kill = runtime_command(world, runtime);
         process::run(kill.args(["kill", &name, "KILL"]), PATIENCE)?.success()?;
         container.wait(PATIENCE)?;
         let refused: &[(IpAddr, &str)] = &[(HOST_V4.into(), "ECONNREFUSED")];
-        expect_all(&mut remote, "stream", 8060, refused)?;
+        expect_all(&mut remote, "stream", port, refused)?;
     }
     Ok(())
 }
@@ -250,7 +251,7 @@ fn port_in_use(world: &World) -> Result {
 
 fn leaves_nothing(world: &World, runtime: &str) -> Result {
     let server = world.serve_remote(&["--mode", "byte", "--quiet", "[::]:0"])?;
-    let agent = Agent::start(world, &[])?;
+    let agent = Agent::start(world, &[], &[])?;
     let address = server.at(REMOTE_V4);
     let silent = format!("connect={SILENT_V4}:9");
     let pids = [agent.running.pid()];
