@@ -10,7 +10,7 @@ use bypass_core::Policy;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-pub(crate) use self::publish::{PublishArgs, Udp, VirtualNames};
+pub(crate) use self::publish::PublishArgs;
 
 /// Host-speed networking for rootless containers.
 #[derive(Debug, Parser)]
@@ -28,7 +28,8 @@ pub(crate) enum Command {
     /// Serve containers whose OCI runtime hands over a seccomp listener.
     Serve(ServeArgs),
     /// Print the seccomp profile that hands containers over to `serve`. It needs the options on
-    /// publishing and UDP that `serve` is given: they decide which calls are trapped.
+    /// publishing, UDP and denied networks that `serve` is given: they decide which calls are
+    /// trapped.
     Profile(ProfileArgs),
 }
 
@@ -57,6 +58,11 @@ pub(crate) struct PolicyArgs {
 }
 
 impl PolicyArgs {
+    /// Whether there is anything that sockets may not reach at all.
+    pub(crate) fn denies(&self) -> bool {
+        !self.deny.is_empty()
+    }
+
     pub(crate) fn policy(&self, also_ignore: &[IpNet]) -> Policy {
         Policy::builder()
             .ignore(self.ignore.iter().chain(also_ignore).copied())
@@ -147,6 +153,17 @@ pub(crate) struct ProfileArgs {
     /// Where `serve` listens [default: $XDG_RUNTIME_DIR/bypass4netns.sock].
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+
+    /// Networks to which connections are refused. Here it only decides which calls are trapped,
+    /// so that `serve` can refuse datagrams to these networks as well.
+    #[arg(
+        long,
+        value_name = "CIDR",
+        value_delimiter = ',',
+        value_parser = parse_net,
+        help_heading = "Policy"
+    )]
+    pub(crate) deny: Vec<IpNet>,
 
     #[command(flatten)]
     pub(crate) publish: PublishArgs,

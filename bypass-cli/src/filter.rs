@@ -1,28 +1,23 @@
 //! The traps: what `run` installs and what `profile` prints, from one table.
 
-use bypass_core::PublishList;
 use seccomp_notify::{Condition, Errno, Filter, Test};
 use serde::{Deserialize, Serialize};
-
-use crate::args::{Udp, VirtualNames};
 
 /// Calls that are trapped only where somebody needs it, since they are frequent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Traps {
     /// `getsockname` and `getpeername`.
     pub(crate) names: bool,
-    /// `sendto` with an address, `sendmsg` and `sendmmsg`.
+    /// `sendmsg` and `sendmmsg`, of every socket.
+    pub(crate) messages: bool,
+    /// `sendto` with an address.
     pub(crate) sends: bool,
 }
 
 impl Traps {
-    pub(crate) fn for_publish(names: VirtualNames, udp: Udp, list: &PublishList) -> Self {
-        let names = match names {
-            VirtualNames::Auto => list.iter().any(|(_, map)| !map.keeps_port()),
-            VirtualNames::On => true,
-            VirtualNames::Off => false,
-        };
-        Self { names, sends: udp == Udp::All }
+    /// Whether all that the others trap is trapped.
+    pub(crate) fn cover(self, others: Self) -> bool {
+        self.names >= others.names && self.messages >= others.messages && self.sends >= others.sends
     }
 }
 
@@ -122,17 +117,14 @@ const NAMES: &[Rule] = &[
     Rule { name: "getpeername", number: libc::SYS_getpeername, action: Action::Notify, when: &[] },
 ];
 
-/// Whether `sendmsg` has an address is in memory, where a filter cannot look.
+/// What a message holds is in memory, where a filter cannot look: an address, and control
+/// messages, of which `IP_PKTINFO` overrides the device that an IPv4 socket is bound to
+/// (`ip_cmsg_send` in the kernel).
 ///
 /// No rule here matches a call that one of [`ALWAYS`] refuses: which of two matching rules
-/// prevails is for each runtime and each version of libseccomp to say.
-const SENDS: &[Rule] = &[
-    Rule {
-        name: "sendto",
-        number: libc::SYS_sendto,
-        action: Action::Notify,
-        when: &[When::Masked { arg: 3, mask: FASTOPEN, value: 0 }, When::NonZero { arg: 4 }],
-    },
+/// prevails is for each runtime and each version of libseccomp to say. The same holds for
+/// [`SENDS`].
+const MESSAGES: &[Rule] = &[
     Rule {
         name: "sendmsg",
         number: libc::SYS_sendmsg,
@@ -147,11 +139,20 @@ const SENDS: &[Rule] = &[
     },
 ];
 
+/// It carries no control messages, and without an address it goes where the socket is connected.
+const SENDS: &[Rule] = &[Rule {
+    name: "sendto",
+    number: libc::SYS_sendto,
+    action: Action::Notify,
+    when: &[When::Masked { arg: 3, mask: FASTOPEN, value: 0 }, When::NonZero { arg: 4 }],
+}];
+
 /// The table for a container.
 pub(crate) fn rules(traps: Traps) -> impl Iterator<Item = &'static Rule> {
     let names = if traps.names { NAMES } else { &[] };
+    let messages = if traps.messages { MESSAGES } else { &[] };
     let sends = if traps.sends { SENDS } else { &[] };
-    ALWAYS.iter().chain(names).chain(sends)
+    ALWAYS.iter().chain(names).chain(messages).chain(sends)
 }
 
 /// The filter of `run`: the table for native calls, ENOSYS for every foreign one.

@@ -12,6 +12,7 @@ mod filter;
 mod inherited;
 mod limits;
 mod log;
+mod metadata;
 mod profile;
 mod report;
 mod run;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::ProfileArgs;
 use crate::filter::{Action, Rule, Traps, When, rules};
+use crate::metadata::Metadata;
 use crate::serve::{SocketPathError, socket_path};
 
 /// The profile could not be printed.
@@ -23,11 +24,14 @@ pub(crate) enum ProfileError {
 
 pub(crate) fn print(args: &ProfileArgs) -> Result<ExitCode, ProfileError> {
     let socket = socket_path(args.socket.as_deref())?;
-    let traps = args.publish.traps(&args.publish.list()?);
-    let profile = profile(&socket.to_string_lossy(), traps);
+    let profile = profile(&socket.to_string_lossy(), traps(args)?);
     let mut out = io::stdout().lock();
     writeln!(out, "{profile:#}").map_err(ProfileError::Write)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn traps(args: &ProfileArgs) -> Result<Traps, PublishConflict> {
+    Ok(args.publish.traps(&args.publish.list()?, !args.deny.is_empty()))
 }
 
 /// The `seccomp` object of the OCI runtime specification. Only native system calls are
@@ -37,7 +41,7 @@ fn profile(socket: &str, traps: Traps) -> Value {
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": [NATIVE],
         "listenerPath": socket,
-        "listenerMetadata": "bypass",
+        "listenerMetadata": Metadata(traps).to_string(),
         "syscalls": rules(traps).map(entry).collect::<Vec<_>>(),
     })
 }
@@ -78,7 +82,10 @@ fn argument(when: When) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::{Cli, Command};
 
     /// The entries for a call, in their order.
     fn of(traps: Traps, name: &str) -> Vec<Value> {
@@ -112,13 +119,45 @@ mod tests {
     }
 
     #[test]
+    fn the_metadata_tells_the_traps() {
+        let traps = Traps { messages: true, ..Traps::default() };
+        assert_eq!(profile("/s", traps)["listenerMetadata"], "bypass messages");
+    }
+
+    #[test]
+    fn denied_networks_decide_as_they_do_for_serve() {
+        for (option, sends) in [("--deny=10.0.0.0/8", true), ("--udp=connected", false)] {
+            let line = ["bypass-cli", "profile", option];
+            let Command::Profile(args) = Cli::parse_from(line).command else { panic!("{option}") };
+            assert_eq!(traps(&args).unwrap(), Traps { names: false, messages: true, sends });
+        }
+    }
+
+    #[test]
     fn what_only_some_need_is_in_the_profile_of_these() {
-        let names = Traps { names: true, sends: false };
+        let names = Traps { names: true, ..Traps::default() };
         for name in ["getsockname", "getpeername"] {
             assert_eq!(of(names, name), [json!({ "names": [name], "action": "SCMP_ACT_NOTIFY" })]);
         }
         assert_eq!(of(names, "sendto").len(), 1);
-        let sends = of(Traps { names: false, sends: true }, "sendto");
+        let messages = Traps { messages: true, ..Traps::default() };
+        assert_eq!(of(messages, "sendto").len(), 1);
+        for (name, flags) in [("sendmsg", 2), ("sendmmsg", 3)] {
+            assert_eq!(of(names, name).len(), 1);
+            let entries = of(messages, name);
+            assert_eq!(entries.len(), 2);
+            assert_eq!(
+                entries[1],
+                json!({
+                    "names": [name], "action": "SCMP_ACT_NOTIFY",
+                    "args": [{
+                        "index": flags, "value": libc::MSG_FASTOPEN, "valueTwo": 0,
+                        "op": "SCMP_CMP_MASKED_EQ",
+                    }],
+                })
+            );
+        }
+        let sends = of(Traps { sends: true, ..Traps::default() }, "sendto");
         assert_eq!(sends.len(), 2);
         assert_eq!(
             sends[1],

@@ -348,11 +348,12 @@ impl Kernel for Live {
         twin: &OwnedFd,
         choice: &Choice,
         pin: Option<u32>,
+        beside: Option<&OwnedFd>,
     ) -> Result<(), Errno> {
-        self.ports.bind(twin, choice, pin.is_some())
+        self.ports.bind(twin, choice, pin.is_some(), beside)
     }
 
-    fn serve(&mut self, twin: &OwnedFd, choice: &Choice, pin: Option<u32>, old: &OwnedFd) {
+    fn serve(&mut self, twin: &OwnedFd, choice: &Choice, pin: Option<u32>, old: Option<&OwnedFd>) {
         self.ports.serve(choice, pin, twin, old);
     }
 

@@ -1,6 +1,8 @@
 //! Options that say which ports are published, and what is done for it and for UDP.
 
-use bypass_core::{Ports, Publish, PublishConflict, PublishList, Published, ReserveError};
+use bypass_core::{
+    Ports, Protocol, Publish, PublishConflict, PublishList, Published, ReserveError,
+};
 use clap::{Args, ValueEnum};
 
 use crate::filter::Traps;
@@ -21,7 +23,12 @@ pub(crate) struct PublishArgs {
 
     /// Which UDP sockets are bypassed. Those of published ports always are.
     #[arg(long, value_name = "WHICH", default_value = "connected")]
-    pub(crate) udp: Udp,
+    udp: Udp,
+
+    /// What is done about sendmsg(2) and sendmmsg(2) where the container may hold UDP sockets
+    /// of the host. Under `--udp all` both are trapped in any case.
+    #[arg(long, value_name = "HOW", default_value = "trapped")]
+    udp_sends: UdpSends,
 
     /// When getsockname(2) and getpeername(2) are trapped, to tell the port inside where
     /// another shows on the host.
@@ -30,6 +37,11 @@ pub(crate) struct PublishArgs {
 }
 
 impl PublishArgs {
+    /// Which UDP sockets are switched.
+    pub(crate) fn udp(&self) -> bypass_core::Udp {
+        self.udp.into()
+    }
+
     /// What is published.
     pub(crate) fn list(&self) -> Result<PublishList, PublishConflict> {
         // A contradiction is a mistake even where nothing comes of it.
@@ -46,15 +58,36 @@ impl PublishArgs {
         Ok(ports)
     }
 
-    /// The traps that these options need beyond those of every container.
-    pub(crate) fn traps(&self, list: &PublishList) -> Traps {
-        Traps::for_publish(self.virtual_names, self.udp, list)
+    /// The traps that these options need beyond those of every container. `denies`: the policy
+    /// has denied networks.
+    pub(crate) fn traps(&self, list: &PublishList, denies: bool) -> Traps {
+        let names = match self.virtual_names {
+            VirtualNames::Auto => list.iter().any(|(_, map)| !map.keeps_port()),
+            VirtualNames::On => true,
+            VirtualNames::Off => false,
+        };
+        let confining = self.confining(list, denies).unwrap_or_default();
+        // Whatever these traps cost, the first send of a socket cannot decide without them.
+        let all = self.udp == Udp::All;
+        Traps { names, messages: all || confining.messages, sends: all || confining.sends }
+    }
+
+    /// Those without which no container may be given UDP sockets of the host; `None` if these
+    /// options give it none. They are no traps at all if the user wants to do without.
+    pub(crate) fn confining(&self, list: &PublishList, denies: bool) -> Option<Traps> {
+        let published = || list.iter().any(|(_, map)| map.protocol == Protocol::Udp);
+        if self.udp == Udp::Off && !published() {
+            return None;
+        }
+        let confined = self.udp_sends == UdpSends::Trapped;
+        // The device keeps datagrams off loopback, but not off denied networks behind it.
+        Some(Traps { names: false, messages: confined, sends: confined && denies })
     }
 }
 
 /// Which UDP sockets are bypassed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Udp {
+enum Udp {
     /// None.
     Off,
     /// Those that the application connects.
@@ -73,9 +106,22 @@ impl From<Udp> for bypass_core::Udp {
     }
 }
 
+/// How UDP sockets of the host are kept to their device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum UdpSends {
+    /// Both are trapped, so that their control messages cannot lead a datagram past the device
+    /// of its socket. Each such call then takes some 10 microseconds more, on sockets of any kind.
+    /// A container of `serve` without these traps gets no UDP sockets of the host.
+    Trapped,
+    /// Nothing is trapped: full speed for programs that use sendmsg, but a program inside can
+    /// then send IPv4 datagrams (it gets no answers) to services on the host's loopback, and
+    /// datagrams to denied networks.
+    Free,
+}
+
 /// When a socket's names are those that the container would see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum VirtualNames {
+enum VirtualNames {
     /// If a published port may differ on the host.
     Auto,
     /// Always.
@@ -128,6 +174,76 @@ mod tests {
         let args = args(&["-p", "8080:80", "--ignore-bind", "--udp", "all"]).unwrap();
         let list = args.list().unwrap();
         assert!(list.is_empty());
-        assert_eq!(args.traps(&list), Traps { names: false, sends: true });
+        assert_eq!(args.traps(&list, false), Traps { names: false, messages: true, sends: true });
+    }
+
+    fn traps(options: &[&str], denies: bool) -> Traps {
+        let args = args(options).unwrap();
+        args.traps(&args.list().unwrap(), denies)
+    }
+
+    #[test]
+    fn names_are_trapped_where_a_host_port_may_differ() {
+        for (maps, differ) in [
+            (&[][..], false),
+            (&["-p80:80"], false),
+            (&["-p127.0.0.1:8000-8010:8000-8010", "-p53:53/udp"], false),
+            (&["-p80:80", "-p8080:8081"], true),
+            (&["-p80:80", "-p[::1]::80"], true),
+            (&["-p8000-8001:8000"], true),
+        ] {
+            for (when, expected) in [("auto", differ), ("on", true), ("off", false)] {
+                let options = [maps, &["--virtual-names", when]].concat();
+                assert_eq!(traps(&options, false).names, expected, "{options:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sends_are_trapped_where_a_host_udp_socket_may_be_and_nobody_objects() {
+        const UDP: &str = "-p53:53/udp";
+        const FREE: &str = "--udp-sends=free";
+        const NONE: (bool, bool) = (false, false);
+        const MESSAGES: (bool, bool) = (true, false);
+        const BOTH: (bool, bool) = (true, true);
+
+        // (messages, sends), without and with denied networks.
+        for (options, usual, denying) in [
+            (&[][..], MESSAGES, BOTH),
+            (&["--udp=connected", UDP], MESSAGES, BOTH),
+            (&["--udp=off"], NONE, NONE),
+            (&["--udp=off", "-p53:53/tcp"], NONE, NONE),
+            (&["--udp=off", UDP], MESSAGES, BOTH),
+            (&["--udp=off", UDP, "--ignore-bind"], NONE, NONE),
+            (&["--udp=all"], BOTH, BOTH),
+            (&["--udp=connected", FREE], NONE, NONE),
+            (&["--udp=off", UDP, FREE], NONE, NONE),
+            (&["--udp=off", FREE], NONE, NONE),
+            (&["--udp=all", FREE], BOTH, BOTH),
+        ] {
+            for (denies, expected) in [(false, usual), (true, denying)] {
+                let Traps { messages, sends, .. } = traps(options, denies);
+                assert_eq!((messages, sends), expected, "{options:?}, denies: {denies}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_confines_host_udp_sockets_is_always_trapped() {
+        for udp in ["--udp=off", "--udp=connected", "--udp=all"] {
+            for how in ["--udp-sends=trapped", "--udp-sends=free"] {
+                for denies in [false, true] {
+                    let args = args(&[udp, how]).unwrap();
+                    let list = args.list().unwrap();
+                    let confining = args.confining(&list, denies);
+                    assert_eq!(confining.is_none(), udp == "--udp=off", "{udp} {how}");
+                    let confining = confining.unwrap_or_default();
+                    assert!(args.traps(&list, denies).cover(confining), "{udp} {how}");
+                    let confined = udp != "--udp=off" && how != "--udp-sends=free";
+                    assert_eq!(confining.messages, confined, "{udp} {how}");
+                    assert_eq!(confining.sends, confined && denies, "{udp} {how}");
+                }
+            }
+        }
     }
 }

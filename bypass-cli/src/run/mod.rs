@@ -69,14 +69,33 @@ pub(crate) struct Enforced {
     /// Host sockets are bound to their device.
     pin: bool,
     landlock: Landlock,
+    /// What keeps UDP sockets of the host to their device when a control message names another.
+    sends: Sends,
+}
+
+/// What is done about the control messages of sendmsg and sendmmsg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sends {
+    /// Both calls are trapped.
+    Trapped,
+    /// Nothing, as `--udp-sends free` wants it: IPv4 datagrams can reach the host's loopback.
+    Free,
+    /// Nothing: by its options the container gets no UDP sockets of the host.
+    NotNeeded,
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let list = args.publish.list()?;
-    let traps = args.publish.traps(&list);
+    let traps = args.publish.traps(&list, args.policy.denies());
     // Before anything is started: on a host that cannot do this, nothing is.
     let supervisor = Supervisor::new()?;
     let ports = args.publish.reserve(&list)?;
+    let sends = match args.publish.confining(&list, args.policy.denies()) {
+        None => Sends::NotNeeded,
+        Some(_) if traps.messages => Sends::Trapped,
+        Some(_) => Sends::Free,
+    };
     let own = network::own_networks(args.net);
     let policy = args.policy.policy(&own);
     let resolv_conf = match resolver::choose(&args.dns, args.net, &policy) {
@@ -106,7 +125,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         settings: Some(
             Settings::new("run", policy)
                 .publish(ports.clone())
-                .udp(args.publish.udp.into())
+                .udp(args.publish.udp())
+                // The traps are ours, or the user wants to do without.
                 .host_datagrams(true)
                 .pin(args.policy.pin == Switch::On),
         ),
@@ -117,6 +137,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         command: None,
         container: None,
         landlock: Landlock::NotSupported,
+        sends,
         features: None,
         status: None,
     };
@@ -138,6 +159,7 @@ struct Session<'a> {
     command: Option<OwnedFd>,
     container: Option<Container>,
     landlock: Landlock,
+    sends: Sends,
     features: Option<Features>,
     status: Option<u8>,
 }
@@ -230,6 +252,7 @@ impl Session<'_> {
                     filter: self.container.is_some(),
                     pin: self.args.policy.pin == Switch::On,
                     landlock: self.landlock,
+                    sends: self.sends,
                 },
                 published: self.ports.published().collect(),
                 calls: self.container.as_ref().map(Container::stats),

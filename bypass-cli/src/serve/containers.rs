@@ -8,14 +8,23 @@ use bypass_core::{Container, Policy, Ports, Settings, Supervisor, Udp};
 use seccomp_notify::Handoff;
 
 use crate::exit;
+use crate::filter::Traps;
+use crate::metadata::Metadata;
 
 #[derive(Debug)]
 pub(super) struct Containers {
     supervisor: Supervisor,
     treatment: Treatment,
-    by_id: Mutex<HashMap<String, Container>>,
+    by_id: Mutex<HashMap<String, Served>>,
     /// Written to when a container has ended.
     ended: Arc<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Served {
+    container: Container,
+    /// It may hold UDP sockets of the host.
+    host_datagrams: bool,
 }
 
 /// How every container is treated.
@@ -24,15 +33,44 @@ pub(super) struct Treatment {
     pub(super) policy: Arc<Policy>,
     pub(super) ports: Ports,
     pub(super) udp: Udp,
+    /// What a profile must trap before its container is given UDP sockets of the host; none is
+    /// given any without this.
+    pub(super) confining: Option<Traps>,
     pub(super) pin: bool,
 }
 
 impl Treatment {
-    fn of(&self, id: &str) -> Settings {
+    fn of(&self, id: &str, datagrams: Datagrams) -> Settings {
         Settings::new(id, Arc::clone(&self.policy))
             .publish(self.ports.clone())
             .udp(self.udp)
+            .host_datagrams(datagrams == Datagrams::OfHost)
             .pin(self.pin)
+    }
+}
+
+/// What becomes of the UDP sockets of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Datagrams {
+    /// They may be sockets of the host.
+    OfHost,
+    /// They stay in the container, as the options want it.
+    OfContainer,
+    /// They stay in the container, since its profile does not trap this call.
+    Unconfined { call: &'static str },
+}
+
+impl Datagrams {
+    /// Under a profile with this `listenerMetadata`.
+    fn under(metadata: &str, confining: Option<Traps>) -> Self {
+        let Some(needed) = confining else { return Self::OfContainer };
+        // What another's profile traps is not known.
+        let traps = Metadata::parse(metadata).map(|Metadata(traps)| traps).unwrap_or_default();
+        match traps {
+            traps if traps.cover(needed) => Self::OfHost,
+            Traps { messages: true, .. } => Self::Unconfined { call: "sendto" },
+            _ => Self::Unconfined { call: "sendmsg" },
+        }
     }
 }
 
@@ -47,16 +85,27 @@ impl Containers {
     }
 
     pub(super) fn running(&self) -> usize {
-        self.lock().values().filter(|container| container.end().is_none()).count()
+        self.lock().values().filter(|served| served.container.end().is_none()).count()
     }
 
     /// Serves what a runtime handed over: a container, or a further session in one.
     pub(super) fn admit(&self, handoff: Handoff) {
         let Handoff { listener, state, .. } = handoff;
         let id = state.state.id;
+        let datagrams = Datagrams::under(&state.metadata, self.treatment.confining);
+        let host_datagrams = datagrams == Datagrams::OfHost;
         let mut by_id = self.lock();
-        if let Some(container) = by_id.get(&id) {
-            if container.join(listener.clone()) {
+        if let Some(served) = by_id.get(&id) {
+            // Its processes can be passed the sockets that the others hold.
+            if served.host_datagrams && !host_datagrams && served.container.end().is_none() {
+                tracing::warn!(
+                    container = id,
+                    "refused a session: its profile has fewer traps than the container's; its \
+                     connect, bind and listen fail with ENOSYS"
+                );
+                return;
+            }
+            if served.container.join(listener.clone()) {
                 tracing::info!(container = id, "a session joined");
                 return;
             }
@@ -64,7 +113,7 @@ impl Containers {
         }
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
-        let settings = self.treatment.of(&id).on_end(move |stats| {
+        let settings = self.treatment.of(&id, datagrams).on_end(move |stats| {
             tracing::info!(container = name, verdicts = ?stats.verdicts, "ended");
             // A full counter has been noticed already.
             rustix::io::write(&*ended, &1u64.to_ne_bytes()).ok();
@@ -72,7 +121,16 @@ impl Containers {
         match self.supervisor.attach(listener, settings) {
             Ok(container) => {
                 tracing::info!(container = id, pid = state.pid, "attached");
-                by_id.insert(id, container);
+                if let Datagrams::Unconfined { call } = datagrams {
+                    tracing::info!(
+                        container = id,
+                        "UDP stays in the container and published UDP ports are relayed: its \
+                         profile is not known to trap {call}; take the one that `bypass-cli \
+                         profile` prints with the options of `serve`, or serve with `--udp-sends \
+                         free`"
+                    );
+                }
+                by_id.insert(id, Served { container, host_datagrams });
             }
             Err(error) => tracing::error!(container = id, "{}", exit::chain(&error)),
         }
@@ -82,10 +140,40 @@ impl Containers {
     pub(super) fn forget_ended(&self) {
         let mut counter = [0; 8];
         rustix::io::read(&*self.ended, &mut counter).ok();
-        self.lock().retain(|_, container| container.end().is_none());
+        self.lock().retain(|_, served| served.container.end().is_none());
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Container>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Served>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_gets_udp_sockets_of_the_host_where_its_profile_confines_them() {
+        const SENDMSG: Datagrams = Datagrams::Unconfined { call: "sendmsg" };
+        const SENDTO: Datagrams = Datagrams::Unconfined { call: "sendto" };
+        let messages = Traps { messages: true, ..Traps::default() };
+        let sends = Traps { sends: true, ..messages };
+
+        // Without options that ask for UDP, with them, and with denied networks as well.
+        for (metadata, usual, denying) in [
+            ("", SENDMSG, SENDMSG),
+            ("of another program", SENDMSG, SENDMSG),
+            ("bypass", SENDMSG, SENDMSG),
+            ("bypass names sends", SENDMSG, SENDMSG),
+            ("bypass messages", Datagrams::OfHost, SENDTO),
+            ("bypass names messages sends", Datagrams::OfHost, Datagrams::OfHost),
+        ] {
+            assert_eq!(Datagrams::under(metadata, None), Datagrams::OfContainer);
+            assert_eq!(Datagrams::under(metadata, Some(messages)), usual, "{metadata}");
+            assert_eq!(Datagrams::under(metadata, Some(sends)), denying, "{metadata}");
+            // As `--udp-sends free` wants it.
+            let free = Datagrams::under(metadata, Some(Traps::default()));
+            assert_eq!(free, Datagrams::OfHost, "{metadata}");
+        }
     }
 }

@@ -72,7 +72,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let treatment = Treatment {
         policy: Arc::new(args.policy.policy(&[])),
         ports: args.publish.reserve(&list)?,
-        udp: args.publish.udp.into(),
+        udp: args.publish.udp(),
+        confining: args.publish.confining(&list, args.policy.denies()),
         pin: args.policy.pin == Switch::On,
     };
     let containers = Arc::new(Containers::new(Supervisor::new()?, treatment, ended));

@@ -7,12 +7,13 @@
 //!            connect, bypassed                 connect, by the same device
 //! container ───────────────────▶ host, pinned ─────────────────────────────▶ the same socket
 //!     ▲                              │  └────── by another device ─────────▶ a new twin
-//!     └── AF_UNSPEC, or connect to where the container goes by itself
+//!     └── AF_UNSPEC, or connect to where the container goes by itself ◀┘
 //! ```
 //!
 //! It could send to other addresses than its peer's without any of us: the pin keeps such
 //! datagrams to what is behind its device, and never loopback.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use netns_socket::Egress;
@@ -20,9 +21,12 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::{Destination, SockAddr};
 
 use super::connect::{ConnectCall, Ended, answered, deny, failed_put_back};
-use super::{Answer, Engine, Kernel, Step, protocol_of};
+use super::names::wildcard;
+use super::{Answer, Engine, Installed, Kernel, Place, Step};
 use crate::Reason;
 use crate::policy::Verdict;
+use crate::ports::Wanted;
+use crate::publish::Protocol;
 use crate::stats::Outcome;
 
 impl<K: Kernel> Engine<K> {
@@ -41,6 +45,12 @@ impl<K: Kernel> Engine<K> {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
             Verdict::Deny(reason) => deny(k, note, reason),
             Verdict::Bypass => {
+                let normal = Destination::of(dest);
+                if let Egress::Unroutable(errno) = k.egress(normal.ip, normal.scope_id) {
+                    // A connect that fails leaves the socket connected as it was.
+                    k.answer(note, Answer::Fail(errno));
+                    return Some((Outcome::Failed, Reason::NoRoute));
+                }
                 let source = chosen_source(k, &call);
                 self.switch(k, note, call, dest, source, now)
             }
@@ -67,29 +77,34 @@ impl<K: Kernel> Engine<K> {
             return answered(k, note, Answer::Fail(Errno::AFNOSUPPORT));
         };
         let normal = Destination::of(dest);
-        let published = self.is_published(k, &call);
+        let published = self.published_port(k, &call).is_some();
         match self.facts.policy.decide(&normal) {
             Verdict::Deny(reason) => deny(k, note, reason),
             // A server answers where its clients are, and stays there.
             Verdict::Leave(reason @ Reason::HostLoopback) if published => deny(k, note, reason),
             Verdict::Leave(_) if published => self.connect_again(k, note, &call),
             Verdict::Leave(reason) => self.stay(k, note, call, reason, now),
-            Verdict::Bypass => {
-                let egress = k.egress(normal.ip, normal.scope_id);
-                let same = k.pin_of(&call.sock).is_none_or(
-                    |pin| matches!(egress, Egress::Device { ifindex } if ifindex == pin),
-                );
-                let looped =
-                    egress == Egress::Loopback && !self.facts.policy.allows_host_loopback();
-                if looped && published {
-                    deny(k, note, Reason::HostLoopback)
-                } else if published || (same && !looped) {
+            Verdict::Bypass => match k.egress(normal.ip, normal.scope_id) {
+                Egress::Unroutable(errno) => answered(k, note, Answer::Fail(errno)),
+                Egress::Loopback if self.facts.policy.allows_host_loopback() => {
                     self.connect_again(k, note, &call)
-                } else {
-                    let source = chosen_source(k, &call);
+                }
+                Egress::Loopback if published => deny(k, note, Reason::HostLoopback),
+                Egress::Loopback => self.stay(k, note, call, Reason::HostLoopback, now),
+                Egress::Device { ifindex }
+                    if published || k.pin_of(&call.sock).is_none_or(|pin| pin == ifindex) =>
+                {
+                    self.connect_again(k, note, &call)
+                }
+                Egress::Device { .. } => {
+                    // Behind another device the port is free, unless somebody else has it.
+                    let source = k.local(&call.sock).map(|mut local| {
+                        local.set_ip(wildcard(call.id.domain));
+                        local
+                    });
                     self.switch(k, note, call, dest, source, now)
                 }
-            }
+            },
         }
     }
 
@@ -103,17 +118,17 @@ impl<K: Kernel> Engine<K> {
         Some((Outcome::Host, Reason::Allowed))
     }
 
-    /// `connect(AF_UNSPEC)`: a client gets a container socket again, a published port stays one.
+    /// `connect(AF_UNSPEC)`: a client gets a container socket again, a server another one on the
+    /// published port.
+    ///
+    /// The host socket itself is never dissolved: that would undo its pin (`__udp_disconnect()`).
+    /// Whoever holds a duplicate keeps it connected.
     fn dissolve_datagram(&mut self, k: &mut K, note: K::Note, call: &ConnectCall<K>) -> Ended {
-        // Also for those who hold the same socket by other descriptors.
-        if let Err(errno) = k.dissolve(&call.sock) {
-            return answered(k, note, Answer::Fail(errno));
-        }
-        if self.is_published(k, call) {
-            k.answer(note, Answer::Success);
-            return Some((Outcome::Host, Reason::Dissolve));
-        }
-        match self.put_back(k, &note, &call.target, &call.sock, &call.id) {
+        let replaced = match self.published_port(k, call) {
+            Some(port) => self.publish_again(k, &note, call, port),
+            None => self.put_back(k, &note, &call.target, &call.sock, &call.id),
+        };
+        match replaced {
             Ok(_) => {
                 k.answer(note, Answer::Success);
                 Some((Outcome::Host, Reason::Dissolve))
@@ -122,17 +137,51 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    fn is_published(&self, k: &mut K, call: &ConnectCall<K>) -> bool {
-        !self.facts.ports.is_empty()
-            && protocol_of(&call.id)
-                .zip(k.local(&call.sock))
-                .is_some_and(|(protocol, local)| self.facts.ports.is_published(protocol, local))
+    /// Puts another socket on the same host address in the place of a published one.
+    fn publish_again(
+        &mut self,
+        k: &mut K,
+        note: &K::Note,
+        call: &ConnectCall<K>,
+        container_port: u16,
+    ) -> Result<K::Sock, Installed> {
+        let refused = Installed::Refused;
+        let ConnectCall { target, sock, id, .. } = call;
+        let addr = SocketAddr::new(wildcard(id.domain), container_port);
+        let v6_only = k.is_v6_only(sock);
+        let wanted = Wanted { protocol: Protocol::Udp, domain: id.domain, v6_only, addr };
+        let (choice, pin) = self.choose_on_host(k, &wanted).ok_or(refused)?;
+        let place = Place::Server { pin };
+        let twin = k
+            .twin(target.tid, sock, id, place)
+            .and_then(|twin| k.finish(&twin, sock, id, place).map(|()| twin))
+            .map_err(|_unmade| refused)?;
+        k.bind_published(&twin, &choice, pin, Some(sock)).map_err(|_unbound| refused)?;
+        if !k.transplant(target.tid, target.fd, sock, &twin) {
+            return Err(refused);
+        }
+        match k.install(note, target.tid, target.fd, &twin) {
+            Installed::Done => {
+                k.serve(&twin, &choice, pin, None);
+                Ok(twin)
+            }
+            other => Err(other),
+        }
+    }
+
+    /// The container's port, if the socket is bound to a published address.
+    fn published_port(&self, k: &mut K, call: &ConnectCall<K>) -> Option<u16> {
+        if self.facts.ports.is_empty() {
+            return None;
+        }
+        let local = k.local(&call.sock)?;
+        self.facts.ports.by_host(Protocol::Udp, local).map(|entry| entry.container_port)
     }
 }
 
-/// The source that the program has bound the socket to, as opposed to the one that an earlier
-/// connect chose: that one goes with the connection.
-fn chosen_source<K: Kernel>(k: &mut K, call: &ConnectCall<K>) -> Option<std::net::SocketAddr> {
+/// The source that the program has bound a container socket to, as opposed to the one that an
+/// earlier connect chose: that one goes with the connection.
+fn chosen_source<K: Kernel>(k: &mut K, call: &ConnectCall<K>) -> Option<SocketAddr> {
     if k.peer(&call.sock).is_some() {
         k.dissolve(&call.sock).ok();
     }

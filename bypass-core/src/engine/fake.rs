@@ -464,6 +464,9 @@ impl Kernel for Fake {
     }
 
     fn dissolve(&mut self, sock: &usize) -> Result<(), Errno> {
+        let fake = &self.socks[*sock];
+        let datagram = fake.protocol == libc::IPPROTO_UDP;
+        assert!(fake.netns != HOST || !datagram, "a pin was undone");
         if self.unbinds_with_connection.contains(sock) {
             self.socks[*sock].local.set_port(0);
         }
@@ -477,6 +480,7 @@ impl Kernel for Fake {
         twin: &usize,
         choice: &Choice,
         pin: Option<u32>,
+        _beside: Option<&usize>,
     ) -> Result<(), Errno> {
         assert!(!self.table.values().any(|sock| sock == twin), "the target holds it already");
         self.host_bind?;
@@ -485,7 +489,7 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn serve(&mut self, twin: &usize, choice: &Choice, _pin: Option<u32>, _old: &usize) {
+    fn serve(&mut self, twin: &usize, choice: &Choice, _pin: Option<u32>, _old: Option<&usize>) {
         assert!(self.table.values().any(|sock| sock == twin), "the target does not hold it");
         self.served.extend(choice.own.iter().map(|index| (*index, choice.families)));
     }

@@ -172,15 +172,24 @@ pub(crate) trait Kernel {
         place: Place,
     ) -> Result<(), TwinError>;
 
-    /// Binds a twin to the host address that is published, in place of the reservation.
+    /// Binds a twin to the host address that is published, in place of the reservation, and beside
+    /// a socket that it is to replace.
     fn bind_published(
         &mut self,
         twin: &Self::Sock,
         choice: &Choice,
         pin: Option<u32>,
+        beside: Option<&Self::Sock>,
     ) -> Result<(), Errno>;
-    /// The target has the bound twin now; `old` is the container socket in whose place it is.
-    fn serve(&mut self, twin: &Self::Sock, choice: &Choice, pin: Option<u32>, old: &Self::Sock);
+    /// The target has the bound twin now. `old` is the container socket in whose place it is, if
+    /// it is not one of the host already.
+    fn serve(
+        &mut self,
+        twin: &Self::Sock,
+        choice: &Choice,
+        pin: Option<u32>,
+        old: Option<&Self::Sock>,
+    );
     /// A datagram socket of the target that stays in the container is to be reached by these host
     /// addresses. It is bound to `addr`.
     fn serve_from_inside(
@@ -207,7 +216,8 @@ pub(crate) trait Kernel {
     fn listen(&mut self, sock: &Self::Sock, backlog: i32) -> Result<(), Errno>;
     /// Ends a connection in both directions, after which the socket cannot have another.
     fn shut_down(&mut self, sock: &Self::Sock);
-    /// Dissolves a connection as `connect(AF_UNSPEC)` does.
+    /// Dissolves a connection as `connect(AF_UNSPEC)` does. Not for UDP sockets of the host, which
+    /// would be bound to no device any more.
     fn dissolve(&mut self, sock: &Self::Sock) -> Result<(), Errno>;
 
     /// Somebody in the container makes an epoll.

@@ -47,6 +47,7 @@ pub(crate) use self::kernel::{
     Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
 };
 use self::parked::Lot;
+use self::send::Decided;
 use crate::Reason;
 use crate::call::Call;
 use crate::policy::Policy;
@@ -95,12 +96,14 @@ pub(crate) struct Engine<K: Kernel> {
     facts: Facts,
     stats: Arc<Stats>,
     parked: Lot<K>,
+    /// UDP sockets that stay in the container.
+    inside: Decided,
 }
 
 impl<K: Kernel> Engine<K> {
     pub(crate) fn new(facts: Facts, stats: Arc<Stats>) -> Self {
         let parked = Lot::new(facts.max_waiting);
-        Self { facts, stats, parked }
+        Self { facts, stats, parked, inside: Decided::default() }
     }
 
     /// A notification came in.

@@ -92,7 +92,7 @@ fn kernels<K: Kernel>(k: &mut K, sock: &K::Sock, end: NameOf) -> Option<SocketAd
     }
 }
 
-fn wildcard(domain: Domain) -> IpAddr {
+pub(super) fn wildcard(domain: Domain) -> IpAddr {
     match domain {
         Domain::Inet => Ipv4Addr::UNSPECIFIED.into(),
         _ => Ipv6Addr::UNSPECIFIED.into(),

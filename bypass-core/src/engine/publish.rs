@@ -47,21 +47,7 @@ impl<K: Kernel> Engine<K> {
         // What an application that has ended held may be needed by this one.
         k.settle_ports();
         let wanted = Wanted { protocol, domain: id.domain, v6_only: k.is_v6_only(sock), addr };
-        let udp = protocol == Protocol::Udp;
-        let (pinned, forbidden) = (udp && self.facts.pin, udp && !self.facts.host_datagrams);
-        let on_host = self.facts.ports.choose(&wanted, |entry| {
-            if forbidden {
-                return None;
-            }
-            if !pinned {
-                return Some(None);
-            }
-            // Bound to lo it could send to every service on the host's loopback.
-            match k.egress_of_server(entry.host.ip()) {
-                Egress::Device { ifindex } => Some(Some(ifindex)),
-                Egress::Loopback | Egress::Unroutable(_) => None,
-            }
-        });
+        let on_host = self.choose_on_host(k, &wanted);
         if let Some((choice, pin)) = on_host {
             return Some(Plan::OnHost { choice, pin });
         }
@@ -75,6 +61,30 @@ impl<K: Kernel> Engine<K> {
             .collect();
         let addr = SocketAddr::new(loopback_for(addr.ip(), families), addr.port());
         (!indices.is_empty()).then_some(Plan::Relayed { indices, addr })
+    }
+
+    /// The host addresses that a host socket may have in its place, and the device that it is to be
+    /// pinned to.
+    pub(super) fn choose_on_host(
+        &self,
+        k: &mut K,
+        wanted: &Wanted,
+    ) -> Option<(Choice, Option<u32>)> {
+        let udp = wanted.protocol == Protocol::Udp;
+        let (pinned, forbidden) = (udp && self.facts.pin, udp && !self.facts.host_datagrams);
+        self.facts.ports.choose(wanted, |entry| {
+            if forbidden {
+                return None;
+            }
+            if !pinned {
+                return Some(None);
+            }
+            // Bound to lo it could send to every service on the host's loopback.
+            match k.egress_of_server(entry.host.ip()) {
+                Egress::Device { ifindex } => Some(Some(ifindex)),
+                Egress::Loopback | Egress::Unroutable(_) => None,
+            }
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of one call, each used once")]
@@ -114,7 +124,7 @@ impl<K: Kernel> Engine<K> {
                 return;
             }
         };
-        let bound = k.bind_published(&twin, choice, pin).and_then(|()| k.bind(&sock, addr));
+        let bound = k.bind_published(&twin, choice, pin, None).and_then(|()| k.bind(&sock, addr));
         if let Err(errno) = bound {
             self.stats.count(Outcome::Failed, Reason::Published);
             k.answer(note, Answer::Fail(errno));
@@ -134,7 +144,7 @@ impl<K: Kernel> Engine<K> {
             Installed::Gone => return self.stats.count(Outcome::Gone, Reason::Published),
             Installed::Refused => return left(self, k, note, Reason::Install),
         }
-        k.serve(&twin, choice, pin, &sock);
+        k.serve(&twin, choice, pin, Some(&sock));
         tracing::debug!(tid, fd, host = %choice.bind, "published");
         // The old socket's last holder may be us: its epoll registration must be gone before
         // the program looks.

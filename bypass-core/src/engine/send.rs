@@ -12,16 +12,20 @@
 //! | left to the container | a container socket again, for good | is sent, but not to loopback |
 //! | denied | the errno of the policy | the errno of the policy |
 //!
-//! With [`Udp::All`] the first send of a container socket that is neither bound nor connected
-//! decides for it: where its destination is bypassed, the socket is switched before the datagram
-//! leaves, else the container has it for good. A socket on which datagrams wait to be received is
-//! not replaced: the call fails with EAGAIN until they have been read.
+//! With [`Udp::All`] the first send of an unconnected container socket that names a destination
+//! decides for it: where that is bypassed, the socket is switched before the datagram leaves, else
+//! the container has it for good. A socket on which datagrams wait to be received is not replaced:
+//! the call fails with EAGAIN until they have been read.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use netns_socket::{Egress, Identity};
 use seccomp_notify::Errno;
-use sockaddr_inspect::{Destination, RawSockAddr};
+use sockaddr_inspect::{Destination, RawSockAddr, SockAddr};
 
-use super::connect::destination;
+use super::connect::{destination, is_wildcard};
+use super::names::wildcard;
 use super::{
     Answer, DENIED, Engine, Installed, Kernel, Lost, Place, Target, Udp, Whose, protocol_of,
 };
@@ -62,8 +66,7 @@ impl<K: Kernel> Engine<K> {
         id: &Identity,
         message: Message,
     ) {
-        // With a port it has been bound, connected, or has sent something: decided.
-        if k.local(&sock).is_none_or(|local| local.port() != 0) {
+        if self.inside.contains(id.cookie) || k.peer(&sock).is_some() {
             return self.go_on(k, note);
         }
         let name = match message.nth(0) {
@@ -79,23 +82,29 @@ impl<K: Kernel> Engine<K> {
             return self.go_on(k, note);
         };
         let dest = Destination::of(dest);
-        match self.facts.policy.decide(&dest) {
-            Verdict::Deny(reason) => self.deny_send(k, note, reason),
-            Verdict::Leave(_) => self.go_on(k, note),
+        let device = match self.facts.policy.decide(&dest) {
+            Verdict::Deny(reason) => return self.deny_send(k, note, reason),
+            Verdict::Leave(_) => None,
             Verdict::Bypass => match k.egress(dest.ip, dest.scope_id) {
-                Egress::Device { ifindex } => {
-                    let place = Place::Host { pin: Some(ifindex).filter(|_| self.facts.pin) };
-                    match self.replace(k, &note, target, &sock, id, place) {
-                        Ok(twin) => self.send_all(k, note, target, twin, id, message),
-                        Err(Unreplaced::Gone) => {
-                            self.stats.count(Outcome::Gone, Reason::Allowed);
-                        }
-                        // It may leave by the container as well.
-                        Err(_) => self.go_on(k, note),
-                    }
-                }
-                Egress::Loopback | Egress::Unroutable(_) => self.go_on(k, note),
+                Egress::Device { ifindex } => Some(ifindex),
+                Egress::Loopback | Egress::Unroutable(_) => None,
             },
+        };
+        let moved = device.map(|device| {
+            let place = Place::Host { pin: Some(device).filter(|_| self.facts.pin) };
+            self.replace(k, &note, target, &sock, id, place)
+        });
+        match moved {
+            Some(Ok(twin)) => self.send_all(k, note, target, twin, id, message),
+            Some(Err(Unreplaced::Gone)) => self.stats.count(Outcome::Gone, Reason::Allowed),
+            Some(Err(Unreplaced::Waiting)) => {
+                k.answer(note, Answer::Fail(Errno::AGAIN));
+            }
+            // By the container it may leave as well.
+            None | Some(Err(Unreplaced::Refused)) => {
+                self.inside.insert(id.cookie);
+                self.go_on(k, note);
+            }
         }
     }
 
@@ -216,6 +225,7 @@ impl<K: Kernel> Engine<K> {
             .twin(target.tid, sock, id, place)
             .and_then(|twin| k.finish(&twin, sock, id, place).map(|()| twin))
             .map_err(|_unmade| Unreplaced::Refused)?;
+        self.keep_port(k, sock, &twin, id)?;
         if !k.transplant(target.tid, target.fd, sock, &twin) {
             return Err(Unreplaced::Refused);
         }
@@ -230,6 +240,27 @@ impl<K: Kernel> Engine<K> {
             }
             Installed::Gone => Err(Unreplaced::Gone),
             Installed::Refused => Err(Unreplaced::Refused),
+        }
+    }
+
+    /// Binds the twin to the port that the socket has, if it has one. Whether the program or the
+    /// kernel chose it, nobody can tell: a number that the kernel chooses from may be another one.
+    fn keep_port(
+        &self,
+        k: &mut K,
+        sock: &K::Sock,
+        twin: &K::Sock,
+        id: &Identity,
+    ) -> Result<(), Unreplaced> {
+        let Some(local) = k.local(sock).filter(|local| local.port() != 0) else { return Ok(()) };
+        let from_outside = id.netns_cookie == Some(self.facts.host_netns);
+        if !from_outside && !is_wildcard(local.ip()) {
+            return Err(Unreplaced::Refused);
+        }
+        let wanted = SocketAddr::new(wildcard(id.domain), local.port());
+        match k.bind(twin, &SockAddr::from(wanted).encode()) {
+            Err(_) if local.port() < EPHEMERAL => Err(Unreplaced::Refused),
+            _ => Ok(()),
         }
     }
 
@@ -253,6 +284,29 @@ impl<K: Kernel> Engine<K> {
     }
 }
 
+/// Sockets of the container that have sent from there, by their cookies.
+#[derive(Debug, Default)]
+pub(super) struct Decided(HashSet<u64>);
+
+impl Decided {
+    fn contains(&self, cookie: u64) -> bool {
+        self.0.contains(&cookie)
+    }
+
+    fn insert(&mut self, cookie: u64) {
+        // The container decides how many there are. One that is forgotten is decided again.
+        if self.0.len() >= MAX_DECIDED {
+            self.0.clear();
+        }
+        self.0.insert(cookie);
+    }
+}
+
+/// Of these, 8 bytes each are kept.
+const MAX_DECIDED: usize = 1024;
+/// The first port of the default `net.ipv4.ip_local_port_range`.
+const EPHEMERAL: u16 = 32768;
+
 /// Why a socket is still where it was.
 enum Unreplaced {
     /// Datagrams wait on it.
@@ -262,9 +316,9 @@ enum Unreplaced {
 }
 
 /// Where the kernel would send to, with these bytes for an address.
-fn any_destination(id: &Identity, name: &RawSockAddr) -> Option<std::net::SocketAddr> {
-    let unspec = || name.decode_inet_or_unspec().ok().flatten().map(std::net::SocketAddr::V4);
+fn any_destination(id: &Identity, name: &RawSockAddr) -> Option<SocketAddr> {
+    let unspec = || name.decode_inet_or_unspec().ok().flatten().map(SocketAddr::V4);
     // An IPv6 socket takes an IPv4 address too (udpv6_sendmsg).
-    let v4 = || name.decode().ok().and_then(|addr| addr.ip()).filter(std::net::SocketAddr::is_ipv4);
+    let v4 = || name.decode().ok().and_then(|addr| addr.ip()).filter(SocketAddr::is_ipv4);
     destination(id, name).or_else(unspec).or_else(v4)
 }

@@ -134,7 +134,8 @@ impl Ports {
     }
 
     /// Binds a host socket, which nobody else has yet, to the host address of its slots. `pinned`
-    /// says whether it is bound to a device.
+    /// says whether it is bound to a device, `beside` is a socket with the same address that it is
+    /// to replace.
     ///
     /// # Errors
     /// What bind(2) said: EADDRINUSE where an application has the port already.
@@ -143,6 +144,7 @@ impl Ports {
         socket: &OwnedFd,
         choice: &Choice,
         pinned: bool,
+        beside: Option<&OwnedFd>,
     ) -> Result<(), Errno> {
         let mut slots = self.0.lock(&choice.own);
         if choice.bind.is_ipv6() && choice.bind.ip().to_canonical().is_ipv6() {
@@ -150,18 +152,21 @@ impl Ports {
         }
         let asked_for = sockopt::socket_reuseport(socket)?;
         let reserved = slots.iter().any(|slot| slot.has_front());
-        sockopt::set_socket_reuseport(socket, asked_for || reserved)?;
-        let shared = slots.iter().try_for_each(|slot| slot.share(true));
+        sockopt::set_socket_reuseport(socket, asked_for || reserved || beside.is_some())?;
+        let beside = beside.filter(|_| !asked_for);
+        let shared = slots
+            .iter()
+            .try_for_each(|slot| slot.share(true))
+            .and_then(|()| beside.map_or(Ok(()), |old| sockopt::set_socket_reuseport(old, true)));
         let bound = shared.and_then(|()| rustix::net::bind(socket, &choice.bind));
         for slot in &mut slots {
-            if bound.is_ok() {
-                // Its port in the container is the new socket's now.
-                slot.release_inside();
-                if !pinned {
-                    slot.give_way();
-                }
+            if bound.is_ok() && !pinned {
+                slot.give_way();
             }
             slot.share(false).ok();
+        }
+        if let Some(old) = beside {
+            sockopt::set_socket_reuseport(old, false).ok();
         }
         sockopt::set_socket_reuseport(socket, asked_for)?;
         drop(slots);
@@ -172,8 +177,14 @@ impl Ports {
     }
 
     /// The socket that was bound is the application's from now on. `old` is the container socket
-    /// in whose place it is, bound to the container's port.
-    pub(crate) fn serve(&self, choice: &Choice, pin: Option<u32>, socket: &OwnedFd, old: &OwnedFd) {
+    /// in whose place it is, bound to the container's port; it keeps the port from others there.
+    pub(crate) fn serve(
+        &self,
+        choice: &Choice,
+        pin: Option<u32>,
+        socket: &OwnedFd,
+        old: Option<&OwnedFd>,
+    ) {
         let shared = &self.0;
         let watched = shared.watch(socket);
         let Some(primary) = choice.own.first().and_then(|index| shared.table.get(*index)) else {
@@ -187,14 +198,16 @@ impl Ports {
         for mut slot in shared.lock(&choice.relayed) {
             slot.serve_by_relay(watched, Reach::Host { entry: primary, pin });
         }
-        // Nobody is connected to a UDP port, so nothing tells whom to lead to the host: what is
-        // sent to the port inside is relayed there.
-        if primary.protocol == Protocol::Udp
-            && let Some(relay) = shared.relay()
-            && let Some(slot) = shared.lock(choice.own.get(..1).unwrap_or_default()).first_mut()
-            && let Err(error) = old.try_clone().and_then(|old| slot.relay_inside(&relay, old))
-        {
-            tracing::warn!(%error, "the port is not served inside");
+        let relay = (primary.protocol == Protocol::Udp).then(|| shared.relay()).flatten();
+        match old.map(OwnedFd::try_clone).transpose() {
+            Ok(None) => {}
+            Ok(Some(old)) => {
+                let mut first = shared.lock(choice.own.get(..1).unwrap_or_default());
+                if let Some(slot) = first.first_mut() {
+                    slot.hold_inside(old, relay.as_ref());
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the port is not held inside"),
         }
         Warden::wake(shared);
     }

@@ -162,27 +162,20 @@ fn reserve_at(map: &PortMap, port: u16) -> Result<Vec<Reserved>, Failed> {
     Ok(reserved)
 }
 
-/// A socket that keeps others from the entry's host address.
+/// A socket that keeps others from the entry's host address. What is left of the connections of an
+/// earlier listener does not stand in its way, if that listener had `SO_REUSEADDR`, as servers do.
 pub(super) fn front(entry: &Entry) -> Result<OwnedFd, Errno> {
     let front = socket(entry)?;
-    rustix::net::bind(&front, &entry.host)?;
-    Ok(front)
-}
-
-/// As [`front`], also where connections of an earlier listener have not ended yet. Those keep
-/// the address from everybody but sockets with `SO_REUSEADDR`.
-pub(super) fn front_again(entry: &Entry) -> Result<OwnedFd, Errno> {
-    match front(entry) {
-        Err(Errno::ADDRINUSE) if entry.protocol == Protocol::Tcp => {
-            let front = socket(entry)?;
-            sockopt::set_socket_reuseaddr(&front, true)?;
-            rustix::net::bind(&front, &entry.host)?;
-            // With it, others who set it could join.
-            sockopt::set_socket_reuseaddr(&front, false)?;
-            Ok(front)
-        }
-        result => result,
+    match rustix::net::bind(&front, &entry.host) {
+        Err(Errno::ADDRINUSE) if entry.protocol == Protocol::Tcp => {}
+        result => return result.map(|()| front),
     }
+    let front = socket(entry)?;
+    sockopt::set_socket_reuseaddr(&front, true)?;
+    rustix::net::bind(&front, &entry.host)?;
+    // With it, others who have it could join.
+    sockopt::set_socket_reuseaddr(&front, false)?;
+    Ok(front)
 }
 
 fn socket(entry: &Entry) -> Result<OwnedFd, Errno> {

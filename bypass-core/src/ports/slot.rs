@@ -26,8 +26,17 @@ pub(super) struct Slot {
     way: Way,
     /// Relays what comes to the front: datagrams always, connections while it listens.
     route: Option<Route>,
-    /// Relays what comes to the container's port inside.
-    inside: Option<Route>,
+    /// Keeps the port inside the container from others, as the application's socket would.
+    inside: Option<Inside>,
+}
+
+/// The container socket in whose place the application's socket is.
+#[expect(dead_code, reason = "held for what their end brings about")]
+enum Inside {
+    /// What comes to it is relayed: nobody is connected to a UDP port, so nothing tells whom to
+    /// lead to the host.
+    Relayed(Route),
+    Held(OwnedFd),
 }
 
 /// Connections that may wait to be relayed.
@@ -112,6 +121,8 @@ impl Slot {
     /// Relays connections from the front, if the application is to be reached by it.
     pub(super) fn relay_connections(&mut self, relay: &Relay) -> std::io::Result<()> {
         if let (Some(front), None, true) = (&self.front, &self.route, self.application.is_known()) {
+            // Connections that have not quite ended do not keep it from listening again.
+            sockopt::set_socket_reuseaddr(front, true)?;
             rustix::net::listen(front, BACKLOG)?;
             let backend = Box::new(self.application.clone());
             self.route = Some(relay.tcp(front.try_clone()?, backend)?);
@@ -119,16 +130,17 @@ impl Slot {
         Ok(())
     }
 
-    /// Relays datagrams that come to this socket, which is bound in the container to the port that
-    /// the application has on the host.
-    pub(super) fn relay_inside(&mut self, relay: &Relay, socket: OwnedFd) -> std::io::Result<()> {
-        self.inside = Some(relay.udp(socket, Box::new(self.application.clone()))?);
-        Ok(())
-    }
-
-    /// Lets go of the container's port.
-    pub(super) fn release_inside(&mut self) {
-        self.inside = None;
+    /// Keeps this socket, which is bound in the container to the port that the application has on
+    /// the host.
+    pub(super) fn hold_inside(&mut self, socket: OwnedFd, relay: Option<&Relay>) {
+        self.inside = match (self.entry.protocol, relay) {
+            (Protocol::Udp, Some(relay)) => relay
+                .udp(socket, Box::new(self.application.clone()))
+                .inspect_err(|error| tracing::warn!(%error, "the port is not served inside"))
+                .map(Inside::Relayed)
+                .ok(),
+            _ => Some(Inside::Held(socket)),
+        };
     }
 
     /// Forgets the sockets that are closed, and takes the address back after the last of them.
@@ -145,7 +157,7 @@ impl Slot {
         if self.sockets.is_empty() && self.front.is_none() {
             // Refused as long as the socket is on its way to the application, or somebody else
             // was faster.
-            self.front = reserve::front_again(&self.entry).ok();
+            self.front = reserve::front(&self.entry).ok();
         }
         self.sockets.is_empty() && self.front.is_some()
     }
@@ -158,6 +170,7 @@ impl Slot {
             // Shut down, it listens no more and keeps its address.
             if let Some(front) = &self.front {
                 rustix::net::shutdown(front, rustix::net::Shutdown::Read).ok();
+                sockopt::set_socket_reuseaddr(front, false).ok();
             }
         }
     }

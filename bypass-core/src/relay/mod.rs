@@ -55,7 +55,8 @@ pub(crate) trait Backend: Send + 'static {
     /// block. Nobody else may use it.
     ///
     /// Called on the relay's thread, which serves nothing else meanwhile, for every
-    /// connection, and for every datagram of a client that has no flow. An error says that
+    /// connection, and for every datagram of a client that has no flow. So it does not wait
+    /// for anybody, least of all for who may be dropping a [`Route`]. An error says that
     /// nobody is there: the connection is reset, or the datagram lost.
     fn open(&self, client: SocketAddr) -> io::Result<OwnedFd>;
 }

@@ -23,8 +23,8 @@ pub(super) const ACCEPT: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
 /// Connections accepted before others get their turn.
 const BATCH: usize = 16;
 
-/// How long to wait for descriptors or memory that are not there. None of ours may come back
-/// by itself: others use them as well.
+/// How long to wait for descriptors or memory that are not there. Others use them too, and
+/// nothing tells when they have given some back.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct TcpRoute {

@@ -143,9 +143,9 @@ pub const OPTIONS: &[Opt] = &[
         .memory("a filter program is tied to the socket; eBPF cannot be read back at all"),
     opt(SOL_SOCKET, 51, "SO_ATTACH_REUSEPORT_CBPF").skip(NO_TRACE_GROUP),
     opt(SOL_SOCKET, 52, "SO_ATTACH_REUSEPORT_EBPF").skip(NO_TRACE_GROUP),
-    opt(SOL_SOCKET, 9, "SO_KEEPALIVE").on(TCP, "only TCP has probes"),
-    opt(SOL_SOCKET, 13, "SO_LINGER").width(Width::Linger).on(TCP, "only TCP lingers"),
-    opt(SOL_SOCKET, 10, "SO_OOBINLINE").early().on(TCP, "only TCP has urgent data"),
+    opt(SOL_SOCKET, 9, "SO_KEEPALIVE"),
+    opt(SOL_SOCKET, 13, "SO_LINGER").width(Width::Linger),
+    opt(SOL_SOCKET, 10, "SO_OOBINLINE").early(),
     opt(SOL_SOCKET, 5, "SO_DONTROUTE").early(),
     opt(SOL_SOCKET, SO_BUF_LOCK, "SO_BUF_LOCK")
         .early()
@@ -155,9 +155,7 @@ pub const OPTIONS: &[Opt] = &[
     opt(SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF").read(Read::OnDemand).only_if(Rule::Locked).early(),
     opt(SOL_SOCKET, 32, "SO_SNDBUFFORCE").skip("shows as SO_SNDBUF"),
     opt(SOL_SOCKET, 33, "SO_RCVBUFFORCE").skip("shows as SO_RCVBUF"),
-    opt(SOL_SOCKET, 18, "SO_RCVLOWAT")
-        .early()
-        .on(TCP, "datagrams arrive whole; only TCP looks at it"),
+    opt(SOL_SOCKET, 18, "SO_RCVLOWAT").early(),
     opt(SOL_SOCKET, 19, "SO_SNDLOWAT").skip("constant on Linux"),
     opt(SOL_SOCKET, 66, "SO_RCVTIMEO_NEW").width(Width::TimevalU64),
     opt(SOL_SOCKET, 67, "SO_SNDTIMEO_NEW").width(Width::TimevalU64),

@@ -108,7 +108,7 @@ fn without_its_connection_it_is_the_containers_again() {
     let held = scene.held();
     assert_eq!(scene.connect_raw(7, unspec()), Some(Answer::Success));
     assert_eq!(scene.k.at(FD).netns, CONTAINER);
-    assert_eq!(scene.k.socks[held].peer, None, "for whoever else holds it");
+    assert!(scene.k.socks[held].peer.is_some(), "dissolved, it would be pinned no more");
     assert_eq!(scene.counted("host", "dissolve"), 1);
 }
 
@@ -126,7 +126,10 @@ fn a_published_socket_stays_published() {
     let held = scene.held();
     assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
     assert_eq!(scene.connect_raw(7, unspec()), Some(Answer::Success));
-    assert_eq!(scene.held(), held);
+    assert_ne!(scene.held(), held, "another, on the same address and with the same pin");
+    let held = scene.held();
+    let at = scene.k.at(FD);
+    assert_eq!((at.local, at.pin, at.peer), ("0.0.0.0:5300".parse().unwrap(), Some(ETH), None));
     assert_eq!(scene.connect(LOOPBACK), Some(Answer::Fail(Errno::NETUNREACH)));
     assert_eq!(scene.connect(IGNORED), Some(Answer::Success), "where a client may be");
     assert_eq!((scene.held(), scene.k.at(FD).netns), (held, HOST));
@@ -153,9 +156,30 @@ fn a_send_that_stays_decides_for_good() {
     let mut scene = scene(Udp::All);
     assert_eq!(scene.send_to(IGNORED), Some(Answer::Continue));
     assert_eq!(scene.k.at(FD).netns, CONTAINER);
-    // The kernel has bound it by now.
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+}
+
+#[test]
+fn a_bound_sender_keeps_its_port() {
+    let mut scene = scene(Udp::All);
     let held = scene.held();
-    scene.k.socks[held].local = "0.0.0.0:40000".parse().unwrap();
+    scene.k.socks[held].local = "0.0.0.0:5353".parse().unwrap();
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Value(3)));
+    assert_eq!(scene.k.at(FD).netns, HOST);
+    assert_eq!(scene.k.at(FD).local, "0.0.0.0:5353".parse().unwrap());
+    // An address of the container is none of the host.
+    scene.k.open(FD, CONTAINER, Domain::Inet, UDP);
+    let held = scene.held();
+    scene.k.socks[held].local = "10.0.2.100:5353".parse().unwrap();
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+}
+
+#[test]
+fn a_connected_socket_is_no_unconnected_sender() {
+    let mut scene = scene(Udp::All);
+    scene.connect(IGNORED);
     assert_eq!(scene.send_to(REMOTE), Some(Answer::Continue));
     assert_eq!(scene.k.at(FD).netns, CONTAINER);
 }

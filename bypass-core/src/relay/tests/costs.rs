@@ -121,7 +121,7 @@ fn states_that_last_do_not_keep_the_thread_awake() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (route, front) = fixture.tcp("127.0.0.1:0", listener.local_addr().unwrap());
         let mut client = dial(front);
-        let server = listener.accept().unwrap().0;
+        let server = accept(&listener);
         meter.sleeps(&fixture);
 
         // Full in one direction, and the other is over: both sockets are readable for ever, one
@@ -180,7 +180,7 @@ fn without_descriptors_the_thread_sleeps_and_tries_again() {
         assert_eq!(route.flows(), 0);
 
         setrlimit(Resource::Nofile, before).unwrap();
-        let mut server = limited(listener.accept().unwrap().0);
+        let mut server = accept(&listener);
         server.write_all(b"late").unwrap();
         drop(server);
         let mut answer = Vec::new();

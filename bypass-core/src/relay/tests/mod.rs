@@ -108,6 +108,14 @@ fn limited(stream: TcpStream) -> TcpStream {
     stream
 }
 
+/// Accepts no later than [`LIMIT`].
+#[track_caller]
+fn accept(listener: &TcpListener) -> TcpStream {
+    let timeout = rustix::net::sockopt::Timeout::Recv;
+    rustix::net::sockopt::set_socket_timeout(listener, timeout, Some(LIMIT)).unwrap();
+    limited(listener.accept().unwrap().0)
+}
+
 fn dial(address: SocketAddr) -> TcpStream {
     limited(TcpStream::connect_timeout(&address, LIMIT).unwrap())
 }

@@ -18,7 +18,7 @@ fn application(address: &str) -> (TcpListener, SocketAddr) {
 /// A client and the application's end of the same connection.
 fn joined(front: SocketAddr, application: &TcpListener) -> (TcpStream, TcpStream) {
     let mut client = dial(front);
-    let mut server = limited(application.accept().unwrap().0);
+    let mut server = accept(application);
     crosses(&mut client, &mut server, b"hello");
     (client, server)
 }
@@ -93,7 +93,7 @@ fn a_client_may_stop_talking_before_the_application_is_connected() {
     for _ in 0..50 {
         let client = dial(front);
         client.shutdown(Shutdown::Write).unwrap();
-        let mut server = limited(listener.accept().unwrap().0);
+        let mut server = accept(&listener);
         assert_eq!(rest(&server), b"");
         server.write_all(b"the time of day").unwrap();
         drop(server);
@@ -113,8 +113,8 @@ fn the_end_of_a_stream_waits_for_an_application_that_is_slow_to_accept() {
     let client = dial(front);
     client.shutdown(Shutdown::Write).unwrap();
     until("the relay connects", || route.flows() == 1);
-    assert_eq!(listener.accept().unwrap().1, first.local_addr().unwrap());
-    let mut server = limited(listener.accept().unwrap().0);
+    assert_eq!(accept(&listener).peer_addr().unwrap(), first.local_addr().unwrap());
+    let mut server = accept(&listener);
     assert_eq!(rest(&server), b"");
     server.write_all(b"at last").unwrap();
     drop(server);
@@ -238,7 +238,7 @@ fn an_answer_arrives_though_the_application_never_read_the_question() {
     let (_route, front) = fixture.tcp("127.0.0.1:0", target);
     let mut client = dial(front);
     client.write_all(b"a long question").unwrap();
-    let mut server = limited(listener.accept().unwrap().0);
+    let mut server = accept(&listener);
     assert_eq!(server.peek(&mut [0; 1]).unwrap(), 1);
     server.write_all(b"go away").unwrap();
     // With data unread, this is a reset right behind the answer.
@@ -283,7 +283,7 @@ fn connections_beyond_the_limit_wait_their_turn() {
     listener.set_nonblocking(false).unwrap();
 
     drop(pairs);
-    let mut server = limited(listener.accept().unwrap().0);
+    let mut server = accept(&listener);
     let mut got = [0; 8];
     server.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"patience");
@@ -300,7 +300,7 @@ fn a_front_that_finds_no_room_looks_again() {
     drop(pair);
     until("the first ends", || first.flows() == 0);
     // Nothing tells the second front of it.
-    let served = limited(listener.accept().unwrap().0);
+    let served = accept(&listener);
     until("the second begins", || second.flows() == 1);
     drop((waiting, served));
 }

@@ -230,6 +230,29 @@ fn a_duplicate_of_the_front_keeps_the_port_and_gets_what_comes_later() {
 }
 
 #[test]
+fn nobody_waits_for_a_thread_that_has_died() {
+    let fixture = Fixture::new(MANY);
+    let front = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = front.local_addr().unwrap();
+    let (tell, called) = mpsc::channel();
+    let backend = Open(move |_| {
+        tell.send(()).unwrap();
+        panic!("the backend of a test")
+    });
+    let route = fixture.relay.udp(front.into(), Box::new(backend)).unwrap();
+    udp_socket("127.0.0.1:0").send_to(b"x", address).unwrap();
+    called.recv_timeout(LIMIT).unwrap();
+    until("a new route is refused", || {
+        let front = UdpSocket::bind("127.0.0.1:0").unwrap();
+        fixture.relay.udp(front.into(), Box::new(Open(|_| nobody()))).is_err()
+    });
+    let begin = Instant::now();
+    drop(route);
+    assert!(begin.elapsed() < CLOSE_WITHIN);
+    until("the front is closed", || UdpSocket::bind(address).is_ok());
+}
+
+#[test]
 fn a_backend_may_own_routes() {
     let fixture = Fixture::new(MANY);
     let (inner, _) = fixture.udp("127.0.0.1:0", echo("127.0.0.1:0"));
