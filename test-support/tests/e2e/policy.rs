@@ -253,7 +253,7 @@ fn with_addresses(way: &str, family: &str, to: &str) -> String {
 }
 
 fn try_every_way(world: &World, options: &[&str], ways: &[&str]) -> Result {
-    let target = Guarded::start(world)?;
+    let mut target = Guarded::start(world)?;
     let remote = world.serve_remote(&["--quiet", "[::]:0", "--udp", "[::]:0"])?;
     let mut inside = Repl::bypassed(world, options)?;
     inside.succeed("open own-stream inet6 set:so_reuseaddr=1 bind=[::]:7012 listen=99")?;
@@ -315,12 +315,13 @@ impl Guarded {
         Ok(Self { server: world.serve_host(&words)? })
     }
 
-    /// Whatever came before was reported before we are answered, so two peers are ours.
-    fn nobody_came(&self, world: &World) -> Result {
+    /// Whatever came before is reported before we are, so two peers are ours.
+    fn nobody_came(&mut self, world: &World) -> Result {
         let to = format!("connect={}", self.server.at(Ipv4Addr::LOCALHOST));
         for kind in ["stream", "dgram"] {
             let steps = native(world, &["sequence", "inet", kind, &to, "send=ours", "recv"])?;
             ensure_eq!(steps[2]["value"], "ours", "our own {kind} on the host");
+            self.server.next_peer()?;
         }
         let peers = self.server.peers();
         ensure!(peers.len() == 2, "not only we came: {peers:?}");
@@ -329,7 +330,7 @@ impl Guarded {
 }
 
 fn race(world: &World) -> Result {
-    let target = Guarded::start(world)?;
+    let mut target = Guarded::start(world)?;
     let remote = world.serve_remote(&["--quiet", "[::]:0"])?;
     let mut inside = Repl::bypassed(world, &[])?;
     for (_, loopback) in LOOPBACKS {

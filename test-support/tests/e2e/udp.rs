@@ -383,6 +383,7 @@ fn past_the_device(world: &World) -> Result {
     }
     // Whatever came before is told of before we are.
     Repl::host(world)?.succeed("sequence inet dgram connect=127.0.0.1:4610 send=ours recv")?;
+    guarded.next_peer()?;
     ensure_eq!(guarded.peers().len(), 2, "peers");
     Ok(())
 }
