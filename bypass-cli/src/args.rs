@@ -58,9 +58,9 @@ pub(crate) struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// Whether there is anything that sockets may not reach at all.
-    pub(crate) fn denies(&self) -> bool {
-        !self.deny.is_empty()
+    /// Whether the device that a datagram socket is bound to keeps it to this policy.
+    pub(crate) fn devices_suffice(&self) -> bool {
+        devices_suffice(&self.deny, self.pin)
     }
 
     pub(crate) fn policy(&self, also_ignore: &[IpNet]) -> Policy {
@@ -165,8 +165,24 @@ pub(crate) struct ProfileArgs {
     )]
     pub(crate) deny: Vec<IpNet>,
 
+    /// Whether `serve` binds host sockets to their device. Without that, more calls are trapped.
+    #[arg(long, value_name = "WHEN", default_value = "on", help_heading = "Policy")]
+    pub(crate) pin: Switch,
+
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
+}
+
+impl ProfileArgs {
+    /// As [`PolicyArgs::devices_suffice`].
+    pub(crate) fn devices_suffice(&self) -> bool {
+        devices_suffice(&self.deny, self.pin)
+    }
+}
+
+/// A device keeps datagrams off the host's loopback, but not off denied networks behind it.
+fn devices_suffice(deny: &[IpNet], pin: Switch) -> bool {
+    deny.is_empty() && pin == Switch::On
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

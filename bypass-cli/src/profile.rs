@@ -31,7 +31,7 @@ pub(crate) fn print(args: &ProfileArgs) -> Result<ExitCode, ProfileError> {
 }
 
 fn traps(args: &ProfileArgs) -> Result<Traps, PublishConflict> {
-    Ok(args.publish.traps(&args.publish.list()?, !args.deny.is_empty()))
+    Ok(args.publish.traps(&args.publish.list()?, args.devices_suffice()))
 }
 
 /// The `seccomp` object of the OCI runtime specification. Only native system calls are

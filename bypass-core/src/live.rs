@@ -369,6 +369,10 @@ impl Kernel for Live {
         self.ports.settle();
     }
 
+    fn name_inside(&mut self, index: Index) -> Option<SocketAddr> {
+        self.ports.name_inside(index)
+    }
+
     fn serving(&mut self, index: Index) -> Option<Families> {
         self.ports.serving(index)
     }

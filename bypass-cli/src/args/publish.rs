@@ -58,15 +58,15 @@ impl PublishArgs {
         Ok(ports)
     }
 
-    /// The traps that these options need beyond those of every container. `denies`: the policy
-    /// has denied networks.
-    pub(crate) fn traps(&self, list: &PublishList, denies: bool) -> Traps {
+    /// The traps that these options need beyond those of every container. `devices_suffice`: a
+    /// socket that is bound to a device can send nowhere that the policy forbids.
+    pub(crate) fn traps(&self, list: &PublishList, devices_suffice: bool) -> Traps {
         let names = match self.virtual_names {
             VirtualNames::Auto => list.iter().any(|(_, map)| !map.keeps_port()),
             VirtualNames::On => true,
             VirtualNames::Off => false,
         };
-        let confining = self.confining(list, denies).unwrap_or_default();
+        let confining = self.confining(list, devices_suffice).unwrap_or_default();
         // Whatever these traps cost, the first send of a socket cannot decide without them.
         let all = self.udp == Udp::All;
         Traps { names, messages: all || confining.messages, sends: all || confining.sends }
@@ -74,14 +74,13 @@ impl PublishArgs {
 
     /// Those without which no container may be given UDP sockets of the host; `None` if these
     /// options give it none. They are no traps at all if the user wants to do without.
-    pub(crate) fn confining(&self, list: &PublishList, denies: bool) -> Option<Traps> {
+    pub(crate) fn confining(&self, list: &PublishList, devices_suffice: bool) -> Option<Traps> {
         let published = || list.iter().any(|(_, map)| map.protocol == Protocol::Udp);
         if self.udp == Udp::Off && !published() {
             return None;
         }
         let confined = self.udp_sends == UdpSends::Trapped;
-        // The device keeps datagrams off loopback, but not off denied networks behind it.
-        Some(Traps { names: false, messages: confined, sends: confined && denies })
+        Some(Traps { names: false, messages: confined, sends: confined && !devices_suffice })
     }
 }
 
@@ -174,12 +173,12 @@ mod tests {
         let args = args(&["-p", "8080:80", "--ignore-bind", "--udp", "all"]).unwrap();
         let list = args.list().unwrap();
         assert!(list.is_empty());
-        assert_eq!(args.traps(&list, false), Traps { names: false, messages: true, sends: true });
+        assert_eq!(args.traps(&list, true), Traps { names: false, messages: true, sends: true });
     }
 
-    fn traps(options: &[&str], denies: bool) -> Traps {
+    fn traps(options: &[&str], devices_suffice: bool) -> Traps {
         let args = args(options).unwrap();
-        args.traps(&args.list().unwrap(), denies)
+        args.traps(&args.list().unwrap(), devices_suffice)
     }
 
     #[test]
@@ -207,8 +206,8 @@ mod tests {
         const MESSAGES: (bool, bool) = (true, false);
         const BOTH: (bool, bool) = (true, true);
 
-        // (messages, sends), without and with denied networks.
-        for (options, usual, denying) in [
+        // (messages, sends), where a device suffices to keep to the policy and where it does not.
+        for (options, suffices, does_not) in [
             (&[][..], MESSAGES, BOTH),
             (&["--udp=connected", UDP], MESSAGES, BOTH),
             (&["--udp=off"], NONE, NONE),
@@ -221,9 +220,9 @@ mod tests {
             (&["--udp=off", FREE], NONE, NONE),
             (&["--udp=all", FREE], BOTH, BOTH),
         ] {
-            for (denies, expected) in [(false, usual), (true, denying)] {
-                let Traps { messages, sends, .. } = traps(options, denies);
-                assert_eq!((messages, sends), expected, "{options:?}, denies: {denies}");
+            for (devices_suffice, expected) in [(true, suffices), (false, does_not)] {
+                let Traps { messages, sends, .. } = traps(options, devices_suffice);
+                assert_eq!((messages, sends), expected, "{options:?}, {devices_suffice}");
             }
         }
     }
@@ -232,16 +231,16 @@ mod tests {
     fn what_confines_host_udp_sockets_is_always_trapped() {
         for udp in ["--udp=off", "--udp=connected", "--udp=all"] {
             for how in ["--udp-sends=trapped", "--udp-sends=free"] {
-                for denies in [false, true] {
+                for devices_suffice in [false, true] {
                     let args = args(&[udp, how]).unwrap();
                     let list = args.list().unwrap();
-                    let confining = args.confining(&list, denies);
+                    let confining = args.confining(&list, devices_suffice);
                     assert_eq!(confining.is_none(), udp == "--udp=off", "{udp} {how}");
                     let confining = confining.unwrap_or_default();
-                    assert!(args.traps(&list, denies).cover(confining), "{udp} {how}");
+                    assert!(args.traps(&list, devices_suffice).cover(confining), "{udp} {how}");
                     let confined = udp != "--udp=off" && how != "--udp-sends=free";
                     assert_eq!(confining.messages, confined, "{udp} {how}");
-                    assert_eq!(confining.sends, confined && denies, "{udp} {how}");
+                    assert_eq!(confining.sends, confined && !devices_suffice, "{udp} {how}");
                 }
             }
         }

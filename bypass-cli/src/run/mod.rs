@@ -87,11 +87,11 @@ pub(crate) enum Sends {
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let list = args.publish.list()?;
-    let traps = args.publish.traps(&list, args.policy.denies());
+    let traps = args.publish.traps(&list, args.policy.devices_suffice());
     // Before anything is started: on a host that cannot do this, nothing is.
     let supervisor = Supervisor::new()?;
     let ports = args.publish.reserve(&list)?;
-    let sends = match args.publish.confining(&list, args.policy.denies()) {
+    let sends = match args.publish.confining(&list, args.policy.devices_suffice()) {
         None => Sends::NotNeeded,
         Some(_) if traps.messages => Sends::Trapped,
         Some(_) => Sends::Free,

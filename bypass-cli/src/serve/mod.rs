@@ -73,7 +73,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
         policy: Arc::new(args.policy.policy(&[])),
         ports: args.publish.reserve(&list)?,
         udp: args.publish.udp(),
-        confining: args.publish.confining(&list, args.policy.denies()),
+        confining: args.publish.confining(&list, args.policy.devices_suffice()),
         pin: args.policy.pin == Switch::On,
     };
     let containers = Arc::new(Containers::new(Supervisor::new()?, treatment, ended));

@@ -66,7 +66,7 @@ impl<K: Kernel> Engine<K> {
         now: Instant,
     ) -> Ended {
         match call.addr.decode() {
-            Ok(SockAddr::Unspec) => return self.dissolve_datagram(k, note, &call),
+            Ok(SockAddr::Unspec) => return self.dissolve_datagram(k, note, call),
             Ok(_) => {}
             Err(malformed) => {
                 let errno = Errno::from_raw_os_error(malformed.errno());
@@ -123,11 +123,14 @@ impl<K: Kernel> Engine<K> {
     ///
     /// The host socket itself is never dissolved: that would undo its pin (`__udp_disconnect()`).
     /// Whoever holds a duplicate keeps it connected.
-    fn dissolve_datagram(&mut self, k: &mut K, note: K::Note, call: &ConnectCall<K>) -> Ended {
-        let replaced = match self.published_port(k, call) {
-            Some(port) => self.publish_again(k, &note, call, port),
+    fn dissolve_datagram(&mut self, k: &mut K, note: K::Note, call: ConnectCall<K>) -> Ended {
+        let replaced = match self.published_port(k, &call) {
+            Some(port) => self.publish_again(k, &note, &call, port),
             None => self.put_back(k, &note, &call.target, &call.sock, &call.id),
         };
+        // The old socket's last holder may be us: it must not get a datagram that is meant for the
+        // new one.
+        drop(call);
         match replaced {
             Ok(_) => {
                 k.answer(note, Answer::Success);

@@ -90,6 +90,7 @@ pub(super) struct Fake {
     pub(super) host_bind: Result<(), Errno>,
     /// Host sockets that were bound at a published address, with their pin.
     pub(super) host_binds: Vec<(SocketAddr, Option<u32>)>,
+    pub(super) names_inside: HashMap<Index, SocketAddr>,
     /// Published addresses that a container socket serves, and its own.
     pub(super) from_inside: Vec<(Index, SocketAddr)>,
     /// Container ports whose published sockets listen.
@@ -141,6 +142,7 @@ impl Default for Fake {
             served: HashMap::new(),
             host_bind: Ok(()),
             host_binds: Vec::new(),
+            names_inside: HashMap::new(),
             from_inside: Vec::new(),
             listeners: Vec::new(),
             shut: Vec::new(),
@@ -504,6 +506,10 @@ impl Kernel for Fake {
     }
 
     fn settle_ports(&mut self) {}
+
+    fn name_inside(&mut self, index: Index) -> Option<SocketAddr> {
+        self.names_inside.get(&index).copied()
+    }
 
     fn serving(&mut self, index: Index) -> Option<Families> {
         self.served.get(&index).copied()

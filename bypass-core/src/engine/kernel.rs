@@ -203,6 +203,8 @@ pub(crate) trait Kernel {
     fn serve_listeners(&mut self, container_port: u16);
     /// Ports whose applications have gone are free again.
     fn settle_ports(&mut self);
+    /// What the application's socket with the published address is bound to in the container.
+    fn name_inside(&mut self, index: Index) -> Option<SocketAddr>;
     /// The families in which an application serves the published address, if one does.
     fn serving(&mut self, index: Index) -> Option<Families>;
 

@@ -61,15 +61,19 @@ impl<K: Kernel> Engine<K> {
         match end {
             NameOf::Local => {
                 let local = k.local(sock)?;
-                let entry = self.facts.ports.by_host(protocol, local)?;
-                // Without a connection it is what the program asked for, which is nearly always
-                // the wildcard; with one it is the address that the peer used.
-                let mut told = local;
-                if k.peer(sock).is_none() {
-                    told.set_ip(wildcard(id.domain));
-                }
-                told.set_port(entry.container_port);
-                Some(told)
+                let (index, entry) = self.facts.ports.find(protocol, local)?;
+                let port = entry.container_port;
+                // Without a connection it is what the program asked for; with one it is the
+                // address that the peer used.
+                Some(match (k.peer(sock), k.name_inside(index)) {
+                    (None, Some(name)) if name.is_ipv4() == local.is_ipv4() => name,
+                    (None, _) => SocketAddr::new(wildcard(id.domain), port),
+                    (Some(_), _) => {
+                        let mut told = local;
+                        told.set_port(port);
+                        told
+                    }
+                })
             }
             NameOf::Peer => {
                 let mut peer = k.peer(sock)?;

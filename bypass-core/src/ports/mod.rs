@@ -150,6 +150,11 @@ impl Ports {
         if choice.bind.is_ipv6() && choice.bind.ip().to_canonical().is_ipv6() {
             sockopt::set_ipv6_v6only(socket, choice.v6_only)?;
         }
+        if slots.iter().any(|slot| slot.entry().protocol == Protocol::Tcp) {
+            // Its connections inherit this and may linger when the container has gone: the next
+            // one starts in a namespace without them, and must not find its port in use.
+            sockopt::set_socket_reuseaddr(socket, true)?;
+        }
         let asked_for = sockopt::socket_reuseport(socket)?;
         let reserved = slots.iter().any(|slot| slot.has_front());
         sockopt::set_socket_reuseport(socket, asked_for || reserved || beside.is_some())?;
@@ -245,6 +250,11 @@ impl Ports {
     /// Takes back at once what is in use no more.
     pub(crate) fn settle(&self) {
         self.0.settle();
+    }
+
+    /// The container's address of the application's socket.
+    pub(crate) fn name_inside(&self, index: Index) -> Option<SocketAddr> {
+        self.0.lock(&[index]).first()?.name_inside()
     }
 
     /// The families of the application that has the address of this slot.

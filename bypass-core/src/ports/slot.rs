@@ -1,5 +1,6 @@
 //! One published host address: who has it, and what is relayed from it.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use netns_socket::{Vigil, Watched};
@@ -28,6 +29,8 @@ pub(super) struct Slot {
     route: Option<Route>,
     /// Keeps the port inside the container from others, as the application's socket would.
     inside: Option<Inside>,
+    /// What the application has asked to be bound to, there.
+    name_inside: Option<SocketAddr>,
 }
 
 /// The container socket in whose place the application's socket is.
@@ -53,6 +56,7 @@ impl Slot {
             way: Way::Unused,
             route: None,
             inside: None,
+            name_inside: None,
         }
     }
 
@@ -133,6 +137,8 @@ impl Slot {
     /// Keeps this socket, which is bound in the container to the port that the application has on
     /// the host.
     pub(super) fn hold_inside(&mut self, socket: OwnedFd, relay: Option<&Relay>) {
+        let name = rustix::net::getsockname(&socket).ok();
+        self.name_inside = name.and_then(|name| SocketAddr::try_from(name).ok());
         self.inside = match (self.entry.protocol, relay) {
             (Protocol::Udp, Some(relay)) => relay
                 .udp(socket, Box::new(self.application.clone()))
@@ -141,6 +147,11 @@ impl Slot {
                 .ok(),
             _ => Some(Inside::Held(socket)),
         };
+    }
+
+    /// The container's address of the application's socket.
+    pub(super) fn name_inside(&self) -> Option<SocketAddr> {
+        self.name_inside
     }
 
     /// Forgets the sockets that are closed, and takes the address back after the last of them.

@@ -141,8 +141,13 @@ impl Table {
     /// The entry by which a host address is published. On wildcard entries every address of
     /// the host is.
     pub(crate) fn by_host(&self, protocol: Protocol, local: SocketAddr) -> Option<&Entry> {
+        self.find(protocol, local).map(|(_, entry)| entry)
+    }
+
+    /// [`by_host`](Self::by_host), with its position.
+    pub(crate) fn find(&self, protocol: Protocol, local: SocketAddr) -> Option<(Index, &Entry)> {
         let ip = local.ip().to_canonical();
-        self.entries.iter().find(|entry| {
+        self.entries().find(|(_, entry)| {
             entry.protocol == protocol
                 && entry.host.port() == local.port()
                 && (entry.host.ip() == ip
