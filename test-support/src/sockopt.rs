@@ -8,13 +8,13 @@ use std::os::fd::AsFd;
 
 use libc::{
     IP_MTU_DISCOVER, IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_PKTINFO, IP_RECVERR, IP_RECVTOS,
-    IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_MULTICAST_HOPS,
+    IP_TOS, IP_TTL, IP_UNICAST_IF, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_MULTICAST_HOPS,
     IPV6_MULTICAST_LOOP, IPV6_RECVERR, IPV6_RECVPKTINFO, IPV6_RECVTCLASS, IPV6_TCLASS,
-    IPV6_UNICAST_HOPS, IPV6_V6ONLY, SO_BROADCAST, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE,
-    SO_PRIORITY, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
-    SO_SNDTIMEO, SOL_SOCKET, SOL_UDP, TCP_CONGESTION, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL,
-    TCP_LINGER2, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SYNCNT, TCP_USER_TIMEOUT, UDP_GRO,
-    UDP_SEGMENT,
+    IPV6_UNICAST_HOPS, IPV6_UNICAST_IF, IPV6_V6ONLY, SO_BINDTOIFINDEX, SO_BROADCAST, SO_KEEPALIVE,
+    SO_LINGER, SO_OOBINLINE, SO_PRIORITY, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR,
+    SO_REUSEPORT, SO_SNDBUF, SO_SNDTIMEO, SOL_SOCKET, SOL_UDP, TCP_CONGESTION, TCP_KEEPCNT,
+    TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SYNCNT,
+    TCP_USER_TIMEOUT, UDP_GRO, UDP_SEGMENT,
 };
 
 use crate::sys;
@@ -50,7 +50,7 @@ pub struct Opt {
 /// Looks an option up by name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static Opt> {
-    TCP.iter().chain(UDP).find(|opt| opt.name == name)
+    TCP.iter().chain(UDP).chain(DEVICES).find(|opt| opt.name == name)
 }
 
 /// Options that a TCP socket of the family has; `v6` for `AF_INET6`.
@@ -152,6 +152,13 @@ const UDP: &[Opt] = &[
     int("ipv6_recvtclass", IPPROTO_IPV6, IPV6_RECVTCLASS, 1),
     int("ipv6_multicast_hops", IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 5),
     int("ipv6_multicast_loop", IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 0),
+];
+
+/// What could lead a socket to another device; set by name alone.
+const DEVICES: &[Opt] = &[
+    int("so_bindtoifindex", SOL_SOCKET, SO_BINDTOIFINDEX, 1),
+    int("ip_unicast_if", IPPROTO_IP, IP_UNICAST_IF, 1_i32.to_be()),
+    int("ipv6_unicast_if", IPPROTO_IPV6, IPV6_UNICAST_IF, 1_i32.to_be()),
 ];
 
 #[cfg(test)]

@@ -103,6 +103,16 @@ const WAYS: &[&str] = &[
     "dgram connect=REMOTE dup connect=SILENT back sendmsg=TO",
     "dgram connect=REMOTE child:unspec sendto=TO",
     "dgram connect=REMOTE child:connect=127.0.0.1:9 sendto=TO",
+    "dgram connect=REMOTE oif4=TO",
+    "dgram connect=REMOTE oif6=TO",
+    "dgram connect=REMOTE oif4-many=TO",
+    "dgram connect=REMOTE oif6-many=TO",
+    "dgram connect=REMOTE child:oif4=TO",
+    "dgram sendto=REMOTE oif4=TO",
+    "dgram connect=REMOTE set:so_bindtoifindex=1 sendto=TO",
+    "dgram connect=REMOTE set:so_bindtoifindex=0 sendto=TO",
+    "dgram connect=REMOTE set:ip_unicast_if=16777216 sendto=TO",
+    "dgram connect=REMOTE set:ipv6_unicast_if=16777216 sendto=TO",
     "dgram connect=CLOSED send=x connect=TO send=x",
     "dgram sendto=REMOTE sendto=TO",
     "dgram sendto=REMOTE sendmsg=TO",
@@ -129,6 +139,13 @@ const PUBLISHED_WAYS: &[&str] = &[
     "dgram BIND connect=REMOTE unspec connect=TO send=x",
     "dgram BIND unspec sendto=TO",
     "dgram BIND sendto=REMOTE sendto=TO",
+    "dgram BIND oif4=TO",
+    "dgram BIND oif6=TO",
+    "dgram BIND oif4-many=TO",
+    "dgram BIND oif6-many=TO",
+    "dgram BIND set:so_bindtoifindex=1 sendto=TO",
+    "dgram BIND set:ip_unicast_if=16777216 sendto=TO",
+    "dgram BIND set:ipv6_unicast_if=16777216 sendto=TO",
     "dgram BIND dup sendto=TO",
     "dgram BIND dup unspec sendmmsg=TO",
     "dgram BIND connect=REMOTE dup unspec back sendto=TO",
@@ -236,7 +253,7 @@ fn with_addresses(way: &str, family: &str, to: &str) -> String {
 }
 
 fn try_every_way(world: &World, options: &[&str], ways: &[&str]) -> Result {
-    let target = Guarded::start(world)?;
+    let mut target = Guarded::start(world)?;
     let remote = world.serve_remote(&["--quiet", "[::]:0", "--udp", "[::]:0"])?;
     let mut inside = Repl::bypassed(world, options)?;
     inside.succeed("open own-stream inet6 set:so_reuseaddr=1 bind=[::]:7012 listen=99")?;
@@ -298,12 +315,13 @@ impl Guarded {
         Ok(Self { server: world.serve_host(&words)? })
     }
 
-    /// Whatever came before was reported before we are answered, so two peers are ours.
-    fn nobody_came(&self, world: &World) -> Result {
+    /// Whatever came before is reported before we are, so two peers are ours.
+    fn nobody_came(&mut self, world: &World) -> Result {
         let to = format!("connect={}", self.server.at(Ipv4Addr::LOCALHOST));
         for kind in ["stream", "dgram"] {
             let steps = native(world, &["sequence", "inet", kind, &to, "send=ours", "recv"])?;
             ensure_eq!(steps[2]["value"], "ours", "our own {kind} on the host");
+            self.server.next_peer()?;
         }
         let peers = self.server.peers();
         ensure!(peers.len() == 2, "not only we came: {peers:?}");
@@ -312,7 +330,7 @@ impl Guarded {
 }
 
 fn race(world: &World) -> Result {
-    let target = Guarded::start(world)?;
+    let mut target = Guarded::start(world)?;
     let remote = world.serve_remote(&["--quiet", "[::]:0"])?;
     let mut inside = Repl::bypassed(world, &[])?;
     for (_, loopback) in LOOPBACKS {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use test_support::failure::Context;
 use test_support::harness::{Group, Scenario};
 use test_support::process;
+use test_support::requirement::Requirement;
 use test_support::world::{HOST_V4, HOST_V6, REMOTE_V4, REMOTE_V6};
 use test_support::{Result, World, ensure, ensure_eq};
 
@@ -26,6 +27,11 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "low_ports_take_root_inside", requires: &[], run: low_ports },
         Scenario { name: "ephemeral_port_is_told", requires: &[], run: ephemeral },
         Scenario { name: "server_reaches_out_as_well", requires: &[], run: both_ways },
+        Scenario {
+            name: "service_answers_at_the_containers_address",
+            requires: &[Requirement::Program("slirp4netns"), Requirement::Tun],
+            run: own_address,
+        },
     ],
 );
 
@@ -336,5 +342,30 @@ fn both_ways(world: &World) -> Result {
     let mut command = world.bypass(&["-p", "8072:8072"])?;
     let refused = process::run(command.arg("true"), LIMIT)?.expect_code(125)?;
     ensure!(refused.stderr.contains("8072"), "a second run has the port: {refused}");
+    Ok(())
+}
+
+/// With a network stack beside us the container has an address, and may be bound to it.
+fn own_address(world: &World) -> Result {
+    let maps = ["--net", "slirp4netns", "-p", "8062:8080", "-p", "8062:8080/udp"];
+    let mut inside = Inside::start(world, &maps)?;
+    let (own, mut remote) = ("10.0.2.100", Repl::remote(world)?);
+    for bound in ["0.0.0.0", own] {
+        let words = format!("--mode peer {bound}:8080 --udp {bound}:8080");
+        let server = inside.serve(world, &words)?;
+        for kind in ["stream", "dgram"] {
+            expect_all(&mut remote, kind, 8062, &[(HOST_V4.into(), &REMOTE_V4.to_string())])?;
+        }
+        let reached = if bound == own { &[own][..] } else { &[own, "127.0.0.1"] };
+        for to in reached {
+            let ask = format!("inet set:so_rcvtimeo=5000 connect={to}:8080 recv");
+            let answer = inside.client(world, &ask)?;
+            ensure_eq!(result_of(&answer, 2), "ok", "{to}, bound to {bound}: {answer:?}");
+        }
+        let ask = format!("inet dgram set:so_rcvtimeo=5000 connect={own}:8080 send=who recv");
+        let answer = inside.client(world, &ask)?;
+        ensure_eq!(result_of(&answer, 3), "ok", "UDP, bound to {bound}: {answer:?}");
+        inside.stop(server)?;
+    }
     Ok(())
 }

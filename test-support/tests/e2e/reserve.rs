@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use test_support::failure::Context;
 use test_support::harness::{Group, Scenario};
 use test_support::process::{self, Finished};
 use test_support::world::{HOST_V4, HOST_V6, REMOTE_V4};
@@ -22,6 +23,7 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "no_address_but_the_one_asked_for_is_taken", requires: &[], run: narrow },
         Scenario { name: "contradictions_name_both", requires: &[], run: contradictions },
         Scenario { name: "connections_do_not_hold_up_the_next_run", requires: &[], run: again },
+        Scenario { name: "cautious_server_follows_an_earlier_run", requires: &[], run: cautious },
         Scenario { name: "range_yields_a_free_port", requires: &[], run: range },
         Scenario { name: "nothing_is_left_after_the_run", requires: &[], run: nothing_left },
     ],
@@ -137,18 +139,18 @@ fn restarts(world: &World) -> Result {
 }
 
 fn narrow(world: &World) -> Result {
-    let uplink = format!("{HOST_V4}:8080:8080");
-    let options = ["-p", "127.0.0.1:8081:8080", "-p", &uplink, "-p", "[::1]:8082:8080/udp"];
+    let uplink = format!("{HOST_V4}:8020:8080");
+    let options = ["-p", "127.0.0.1:8021:8080", "-p", &uplink, "-p", "[::1]:8022:8080/udp"];
     let mut inside = Inside::start(world, &options)?;
     inside.serve(world, "[::]:8080 --udp [::]:8080")?;
     let mut host = Repl::host(world)?;
     for (family, kind, address) in [
-        ("inet", "stream", format!("{HOST_V4}:8081")),
-        ("inet", "stream", "127.0.0.1:8080".to_owned()),
-        ("inet6", "stream", "[::1]:8080".to_owned()),
-        ("inet6", "dgram", format!("[{HOST_V6}]:8082")),
-        ("inet", "dgram", "127.0.0.1:8082".to_owned()),
-        ("inet", "dgram", "0.0.0.0:8080".to_owned()),
+        ("inet", "stream", format!("{HOST_V4}:8021")),
+        ("inet", "stream", "127.0.0.1:8020".to_owned()),
+        ("inet6", "stream", "[::1]:8020".to_owned()),
+        ("inet6", "dgram", format!("[{HOST_V6}]:8022")),
+        ("inet", "dgram", "127.0.0.1:8022".to_owned()),
+        ("inet", "dgram", "0.0.0.0:8020".to_owned()),
     ] {
         let results = host.results(&format!("sequence {family} {kind} bind={address}"))?;
         ensure_eq!(results[0]["result"], "ok", "{kind} {address}, which nobody asked for");
@@ -200,6 +202,24 @@ fn again(world: &World) -> Result {
             inside.stop(server)?;
         }
         inside.end()?;
+    }
+    Ok(())
+}
+
+/// A new container's namespace has no lingering connections, so a server need not set
+/// `SO_REUSEADDR` there, whatever an earlier one has left on the host.
+fn cautious(world: &World) -> Result {
+    let mut remote = Repl::remote(world)?;
+    for run in ["first", "second"] {
+        let mut inside = Repl::bypassed(world, &["-p", "8023:8080"])?;
+        inside
+            .succeed("open l inet set:so_rcvtimeo=5000 bind=0.0.0.0:8080 listen=5")
+            .context(format!("the {run} run"))?;
+        remote.succeed(&format!("open c inet connect={HOST_V4}:8023"))?;
+        // The server closes first.
+        inside.succeed("on l accept back")?;
+        remote.succeed("on c recv")?;
+        remote.ask("close c")?;
     }
     Ok(())
 }

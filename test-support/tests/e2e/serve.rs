@@ -1,5 +1,6 @@
 //! `bypass-cli serve` with containers that OCI runtimes start, all of it rootless.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use test_support::{Result, World, bundle, ensure, ensure_eq};
 
 use crate::client::LIMIT;
 use crate::leaks::CACHED_TARGETS;
+use crate::publish::{expect_all, remote_as_seen};
+use crate::repl::Repl;
 
 const CRUN: &[Requirement] = &[Requirement::Program("crun")];
 const RUNC: &[Requirement] = &[Requirement::Program("runc")];
@@ -45,6 +48,17 @@ pub(crate) const SCENARIOS: Group = (
             run: |world| confined(world, "runc"),
         },
         Scenario {
+            name: "crun_container_is_published",
+            requires: CRUN,
+            run: |world| published(world, "crun", 8060),
+        },
+        Scenario {
+            name: "runc_container_is_published",
+            requires: RUNC,
+            run: |world| published(world, "runc", 8062),
+        },
+        Scenario { name: "port_that_cannot_be_had_ends_it", requires: &[], run: port_in_use },
+        Scenario {
             name: "crun_containers_leave_nothing",
             requires: CRUN,
             run: |world| leaves_nothing(world, "crun"),
@@ -59,27 +73,41 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(world: &World, options: &[&str]) -> Result<Self> {
+    /// `maps` are what is published, which decides which calls the profile traps too.
+    fn start(world: &World, options: &[&str], maps: &[&str]) -> Result<Self> {
         let socket = socket(world);
         let mut command = world.as_user(world.program("bypass-cli")?);
         command.arg("serve").arg("--socket").arg(&socket);
         // The byte that says it is ready goes to standard output, where we wait for it; it
         // ends when our end of its standard input is closed.
-        command.args(["--ready-fd", "1", "--exit-fd", "0"]).args(options);
+        command.args(["--ready-fd", "1", "--exit-fd", "0"]).args(options).args(maps);
         let running = process::start_interactive(&mut command)?;
         running.any_output(PATIENCE)?;
-        Ok(Self { running, profile: seccomp_profile(world, &socket)? })
+        Ok(Self { running, profile: seccomp_profile(world, &socket, maps)? })
     }
 
-    /// Runs `fx-client WORDS` in a container and returns its answer.
-    fn client(&self, world: &World, runtime: &str, name: &str, words: &[&str]) -> Result<Value> {
-        let program = world.program("fx-client")?;
+    /// The command that runs `PROGRAM WORDS` in a container.
+    fn container(
+        &self,
+        world: &World,
+        runtime: &str,
+        name: &str,
+        program: &str,
+        words: &[&str],
+    ) -> Result<Command> {
+        let program = world.program(program)?;
         let directory = program.parent().context("a program is in a directory")?;
         let mut arguments = vec![program.to_str().context("a path in UTF-8")?];
         arguments.extend(words);
         let bundle = bundle::write(world, name, &self.profile, directory, &arguments)?;
         let mut command = runtime_command(world, runtime);
         command.args(["run", "--bundle"]).arg(&bundle).arg(name);
+        Ok(command)
+    }
+
+    /// Runs `fx-client WORDS` in a container and returns its answer.
+    fn client(&self, world: &World, runtime: &str, name: &str, words: &[&str]) -> Result<Value> {
+        let mut command = self.container(world, runtime, name, "fx-client", words)?;
         let finished = process::run(&mut command, LIMIT)?.success();
         let finished = finished.context(format!("serve said: {}", self.running.stderr()))?;
         let line = finished.stdout.lines().last().unwrap_or_default();
@@ -91,9 +119,9 @@ fn socket(world: &World) -> PathBuf {
     world.runtime_dir().join("bypass.sock")
 }
 
-fn seccomp_profile(world: &World, socket: &Path) -> Result<Value> {
+fn seccomp_profile(world: &World, socket: &Path, options: &[&str]) -> Result<Value> {
     let mut command = world.as_user(world.program("bypass-cli")?);
-    command.arg("profile").arg("--socket").arg(socket);
+    command.arg("profile").arg("--socket").arg(socket).args(options);
     let finished = process::run(&mut command, PATIENCE)?.success()?;
     serde_json::from_str(&finished.stdout).context("the profile")
 }
@@ -106,7 +134,7 @@ fn runtime_command(world: &World, runtime: &str) -> Command {
 
 fn profile(world: &World) -> Result {
     let socket = socket(world);
-    let profile = seccomp_profile(world, &socket)?;
+    let profile = seccomp_profile(world, &socket, &[])?;
     ensure_eq!(profile["listenerPath"].as_str(), socket.to_str(), "listenerPath");
     let notified: Vec<_> = profile["syscalls"]
         .as_array()
@@ -127,7 +155,7 @@ fn profile(world: &World) -> Result {
 fn life(world: &World) -> Result {
     let pid_file = world.runtime_dir().join("serve.pid");
     let pid_path = pid_file.to_str().context("a path in UTF-8")?;
-    let mut agent = Agent::start(world, &["--pid-file", pid_path])?;
+    let mut agent = Agent::start(world, &["--pid-file", pid_path], &[])?;
     let pid: u32 = std::fs::read_to_string(&pid_file)?.trim().parse()?;
     ensure_eq!(pid, agent.running.pid(), "pid file");
     agent.running.close_input();
@@ -138,7 +166,7 @@ fn life(world: &World) -> Result {
 
 fn reaches(world: &World, runtime: &str) -> Result {
     let mut server = world.serve_remote(&["[::]:0"])?;
-    let agent = Agent::start(world, &[])?;
+    let agent = Agent::start(world, &[], &[])?;
     for (at, (family, to)) in
         [("inet", server.at(REMOTE_V4)), ("inet6", server.at(REMOTE_V6))].into_iter().enumerate()
     {
@@ -159,7 +187,7 @@ fn reaches(world: &World, runtime: &str) -> Result {
 fn confined(world: &World, runtime: &str) -> Result {
     let guarded = world.serve_host(&["[::]:7009"])?;
     let remote = world.serve_remote(&["--quiet", "[::]:0"])?;
-    let agent = Agent::start(world, &[])?;
+    let agent = Agent::start(world, &[], &[])?;
     let loopback = "connect=127.0.0.1:7009";
     let remote = format!("connect={}", remote.at(REMOTE_V4));
     let refused = format!("connect={REMOTE_V4}:1");
@@ -183,9 +211,47 @@ fn confined(world: &World, runtime: &str) -> Result {
     Ok(())
 }
 
+/// One container after another has the port; between them it is refused.
+fn published(world: &World, runtime: &str, port: u16) -> Result {
+    let (tcp, udp) = (format!("{port}:8080"), format!("{port}:8080/udp"));
+    let agent = Agent::start(world, &[], &["-p", &tcp, "-p", &udp])?;
+    let (mut remote, mut host) = (Repl::remote(world)?, Repl::host(world)?);
+    let words = ["--mode", "peer", "[::]:8080", "--udp", "[::]:8080"];
+    for round in 0..2 {
+        let name = format!("{runtime}-published-{round}");
+        let mut container = agent.container(world, runtime, &name, "fx-server", &words)?;
+        let mut container = process::start(&mut container)?;
+        let ready = container.line("ready", PATIENCE);
+        ready.context(format!("serve said: {}", agent.running.stderr()))?;
+        for (to, seen) in &remote_as_seen() {
+            expect_all(&mut remote, "stream", port, &[(*to, seen)])?;
+            expect_all(&mut remote, "dgram", port, &[(*to, seen)])?;
+        }
+        expect_all(&mut host, "stream", port, &[(Ipv4Addr::LOCALHOST.into(), "127.0.0.1")])?;
+        let mut kill = runtime_command(world, runtime);
+        process::run(kill.args(["kill", &name, "KILL"]), PATIENCE)?.success()?;
+        container.wait(PATIENCE)?;
+        let refused: &[(IpAddr, &str)] = &[(HOST_V4.into(), "ECONNREFUSED")];
+        expect_all(&mut remote, "stream", port, refused)?;
+    }
+    Ok(())
+}
+
+fn port_in_use(world: &World) -> Result {
+    let _holder = world.serve_host(&["127.0.0.1:8061"])?;
+    let mut command = world.as_user(world.program("bypass-cli")?);
+    let socket = world.runtime_dir().join("in-use.sock");
+    command.arg("serve").arg("--socket").arg(&socket).args(["-p", "8061:8080"]);
+    let finished = process::run(&mut command, PATIENCE)?;
+    let told = ["8061:8080", "in use"].iter().all(|word| finished.stderr.contains(word));
+    ensure!(told && finished.code() != 0, "{finished}");
+    ensure!(!socket.exists(), "the socket is left behind: {finished}");
+    Ok(())
+}
+
 fn leaves_nothing(world: &World, runtime: &str) -> Result {
     let server = world.serve_remote(&["--mode", "byte", "--quiet", "[::]:0"])?;
-    let agent = Agent::start(world, &[])?;
+    let agent = Agent::start(world, &[], &[])?;
     let address = server.at(REMOTE_V4);
     let silent = format!("connect={SILENT_V4}:9");
     let pids = [agent.running.pid()];

@@ -27,6 +27,11 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "ignored_and_denied_stay_so", requires: &[], run: policy },
         Scenario { name: "published_sockets_do_all_that_native_ones_do", requires: &[], run: rich },
         Scenario { name: "host_clients_are_relayed_one_by_one", requires: &[], run: relayed },
+        Scenario {
+            name: "no_control_message_leads_past_the_device",
+            requires: &[],
+            run: past_the_device,
+        },
     ],
 );
 
@@ -356,5 +361,29 @@ fn relayed(world: &World) -> Result {
         }
         inside.stop(server)?;
     }
+    Ok(())
+}
+
+/// What the pin alone does not keep: the kernel lets the device that a control message names
+/// go before the one that the socket is bound to.
+fn past_the_device(world: &World) -> Result {
+    let mut guarded = world.serve_host(&["--udp", "127.0.0.1:4610"])?;
+    let server = world.serve_remote(&["--quiet", "--udp", "0.0.0.0:0"])?;
+    let uplink = nix::net::if_::if_nametoindex("up0")?;
+    let steps = format!("connect={} oif4=127.0.0.1:4610", server.at(REMOTE_V4));
+    let pinned = format!("sequence inet dgram set:so_bindtoifindex={} {steps}", uplink);
+    Repl::host(world)?.succeed(&pinned)?;
+    guarded.next_peer().context("natively the datagram passes a pinned socket by")?;
+    let mut inside = Repl::bypassed(world, &[])?;
+    for many in ["", "-many"] {
+        let words =
+            format!("sequence inet dgram {}", steps.replace("oif4", &format!("oif4{many}")));
+        let results = inside.results(&words)?;
+        ensure_eq!(result_of(&results, 0), "ok", "connect");
+    }
+    // Whatever came before is told of before we are.
+    Repl::host(world)?.succeed("sequence inet dgram connect=127.0.0.1:4610 send=ours recv")?;
+    guarded.next_peer()?;
+    ensure_eq!(guarded.peers().len(), 2, "peers");
     Ok(())
 }

@@ -108,6 +108,52 @@ pub(crate) fn reply(socket: &OwnedFd, bytes: &[u8], got: &Received) -> io::Resul
     }
 }
 
+/// Which control message names the device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Device {
+    /// `IP_PKTINFO`
+    V4,
+    /// `IPV6_PKTINFO`
+    V6,
+}
+
+/// A datagram that a control message sends by the loopback device, whatever the socket is
+/// bound to.
+pub(crate) fn send_by_loopback(
+    socket: &OwnedFd,
+    to: SocketAddr,
+    device: Device,
+    many: bool,
+) -> io::Result<Value> {
+    // Towards an IPv4-mapped address the kernel wants a source of that kind.
+    let source = match to.ip() {
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Ipv4Addr::LOCALHOST.to_ipv6_mapped(),
+        _ => Ipv6Addr::UNSPECIFIED,
+    };
+    let v4 = libc::in_pktinfo {
+        ipi_ifindex: LOOPBACK_DEVICE,
+        ipi_spec_dst: libc::in_addr { s_addr: 0 },
+        ipi_addr: libc::in_addr { s_addr: 0 },
+    };
+    let v6 = libc::in6_pktinfo {
+        ipi6_addr: libc::in6_addr { s6_addr: source.octets() },
+        ipi6_ifindex: LOOPBACK_DEVICE.unsigned_abs(),
+    };
+    let control = [match device {
+        Device::V4 => ControlMessage::Ipv4PacketInfo(&v4),
+        Device::V6 => ControlMessage::Ipv6PacketInfo(&v6),
+    }];
+    if !many {
+        return send_with(socket, b"by loopback", &control, Some(to));
+    }
+    let slices = [[IoSlice::new(b"by loopback")]];
+    let mut headers = MultiHeaders::preallocate(1, Some(cmsg_space!([u8; 64])));
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    let addresses = [Some(SockaddrStorage::from(to))];
+    let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &slices, addresses, control, flags)?;
+    Ok(sent.count().into())
+}
+
 fn send_with(
     socket: &OwnedFd,
     bytes: &[u8],
@@ -141,3 +187,6 @@ pub(crate) fn canonical(address: SocketAddr) -> String {
 /// Longest datagram, and what `UDP_GRO` may put together.
 const LONGEST: usize = 1 << 16;
 const SEGMENT: u16 = 100;
+
+/// The first device of every network namespace.
+const LOOPBACK_DEVICE: i32 = 1;

@@ -8,6 +8,8 @@
 //! | `send=TEXT` `recv` | send, recv; `recv` returns at most 4096 bytes |
 //! | `sendto=ADDR` `sendmsg=ADDR` `fastopen=ADDR` | one datagram or segment to an address |
 //! | `sendmmsg[=ADDR]` `segmented[=ADDR]` | two datagrams; three by way of `UDP_SEGMENT` |
+//! | `oif4=ADDR` `oif6=ADDR` | sendmsg by the loopback device, as `IP_PKTINFO` has it |
+//! | `oif4-many=ADDR` `oif6-many=ADDR` | the same with sendmmsg |
 //! | `recvmsg` `recvmmsg=N` | with source and control messages; N datagrams |
 //! | `reply=TEXT` | to the last `recvmsg`'s source, from the address that it was sent to |
 //! | `local` `peer` | getsockname, getpeername |
@@ -39,7 +41,7 @@ use test_support::process::poll_until;
 use test_support::sys::{self, Naming, Room};
 use test_support::{fail, sockopt as options};
 
-use crate::datagrams::{self, Received};
+use crate::datagrams::{self, Device, Received};
 use crate::errno_name;
 
 /// `sequence [FAMILY] [TYPE] STEP...`
@@ -133,7 +135,7 @@ impl Subject {
     fn in_child(&mut self, step: &str) -> Result<Outcome> {
         let Some(child) = sys::fork()? else {
             let outcome = self.step(step);
-            #[expect(clippy::exit, reason = "the child must not run on as a second parent")]
+            // It must not run on as a second parent.
             std::process::exit(i32::from(!matches!(outcome, Ok(Ok(_)))));
         };
         let child = nix::unistd::Pid::from_raw(i32::try_from(child)?);
@@ -162,6 +164,10 @@ impl Subject {
             .map_or_else(failed, count),
             "sendmmsg" => datagrams::send_two(&self.socket, Some(address)),
             "segmented" => datagrams::send_segmented(&self.socket, Some(address)),
+            "oif4" => datagrams::send_by_loopback(&self.socket, address, Device::V4, false),
+            "oif6" => datagrams::send_by_loopback(&self.socket, address, Device::V6, false),
+            "oif4-many" => datagrams::send_by_loopback(&self.socket, address, Device::V4, true),
+            "oif6-many" => datagrams::send_by_loopback(&self.socket, address, Device::V6, true),
             _ => fail!("no step `{name}`"),
         })
     }
