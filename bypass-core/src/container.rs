@@ -23,6 +23,7 @@ use crate::live::{Event, Live};
 use crate::ports::Ports;
 use crate::stats::{Snapshot, Stats};
 use crate::supervisor::{AttachError, Host};
+use crate::thread;
 
 /// The engine needs little, and every page it touches counts once per container.
 const STACK: usize = 128 * 1024;
@@ -105,22 +106,19 @@ impl Container {
         for listener in &served.listeners {
             listener.set_sync_wake_up(true).ok();
         }
-        std::thread::Builder::new()
-            .name("bypass".into())
-            .stack_size(STACK)
-            .spawn(move || {
-                // Declared first, dropped last: the end is announced after the notify
-                // descriptors are closed, and also if the engine panics.
-                let mut announce = Announce(Arc::clone(&served.shared), End::Failed);
-                announce.1 = served.run();
-                drop(served);
-                let shared = Arc::clone(&announce.0);
-                drop(announce);
-                if let Some(on_end) = on_end {
-                    on_end(&shared.stats.snapshot());
-                }
-            })
-            .map_err(|source| AttachError::ThreadCall { source })?;
+        thread::spawn("bypass", STACK, move || {
+            // Declared first, dropped last: the end is announced after the notify
+            // descriptors are closed, and also if the engine panics.
+            let mut announce = Announce(Arc::clone(&served.shared), End::Failed);
+            announce.1 = served.run();
+            drop(served);
+            let shared = Arc::clone(&announce.0);
+            drop(announce);
+            if let Some(on_end) = on_end {
+                on_end(&shared.stats.snapshot());
+            }
+        })
+        .map_err(|source| AttachError::ThreadCall { source })?;
         Ok(Self { shared, commands })
     }
 

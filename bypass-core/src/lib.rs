@@ -61,6 +61,7 @@ mod relay;
 mod stats;
 mod supervisor;
 mod targets;
+mod thread;
 
 pub use self::container::{Container, End};
 pub use self::engine::Udp;

@@ -3,6 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{CHECK_EVERY, Shared};
+use crate::thread;
+
+const STACK: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Warden {
@@ -17,11 +20,7 @@ impl Warden {
             return;
         }
         let watched = Arc::downgrade(shared);
-        let started = std::thread::Builder::new()
-            .name("ports".into())
-            .stack_size(64 * 1024)
-            .spawn(move || watch(&watched));
-        match started {
+        match thread::spawn("ports", STACK, move || watch(&watched)) {
             Ok(_) => *runs = true,
             Err(error) => tracing::warn!(%error, "published ports will not be reserved again"),
         }

@@ -47,6 +47,7 @@ use self::poller::{Poller, Token, Watched};
 use self::tcp::TcpRoute;
 use self::turn::{Served, Turn};
 use self::udp::UdpRoute;
+use crate::thread;
 
 /// Opens a connection with the application for a new flow.
 pub(crate) trait Backend: Send + 'static {
@@ -99,12 +100,7 @@ impl Relay {
         let wake = poller.watch(wake, Token::WAKE, EventFlags::IN)?;
         let shared = Arc::new(Shared { wake, limits, inbox: Mutex::default() });
         let turn = Turn::new(poller.clone(), Arc::clone(&shared), clock);
-        let thread = std::thread::Builder::new()
-            .name("bypass-relay".into())
-            .stack_size(STACK)
-            .spawn(move || turn.run())?
-            .thread()
-            .id();
+        let thread = thread::spawn("bypass-relay", STACK, move || turn.run())?.thread().id();
         Ok(Self(Arc::new(Owner { poller, shared, thread })))
     }
 

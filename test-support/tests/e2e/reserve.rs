@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use test_support::failure::Context;
 use test_support::harness::{Group, Scenario};
-use test_support::process::{self, Finished};
+use test_support::process::{self, Finished, PATIENCE};
 use test_support::world::{HOST_V4, HOST_V6, REMOTE_V4};
 use test_support::{Result, World, ensure, ensure_eq};
 
@@ -25,6 +26,7 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "connections_do_not_hold_up_the_next_run", requires: &[], run: again },
         Scenario { name: "cautious_server_follows_an_earlier_run", requires: &[], run: cautious },
         Scenario { name: "range_yields_a_free_port", requires: &[], run: range },
+        Scenario { name: "signals_are_the_commands", requires: &[], run: signals },
         Scenario { name: "nobody_joins_between_bind_and_listen", requires: &[], run: joins },
         Scenario { name: "nothing_is_left_after_the_run", requires: &[], run: nothing_left },
     ],
@@ -96,6 +98,20 @@ fn taken(world: &World) -> Result {
     nobody_binds("beside workers", without_reuseport)?;
     inside.stop(server)?;
     inside.end()?;
+    Ok(())
+}
+
+/// What relays and looks after ports must not take the signals that are meant for the command.
+fn signals(world: &World) -> Result {
+    for round in 0..10 {
+        let mut command = world.bypass(&["-p", "8080:8080", "-p", "8080:8080/udp"])?;
+        let script = "trap 'exit 7' TERM; sleep 60 & echo ready; wait";
+        let mut running = process::start_interactive(command.args(["sh", "-c", script]))?;
+        running.line("ready", PATIENCE)?;
+        rustix::process::kill_process(process::pid_of(running.pid())?, Signal::TERM)?;
+        let finished = running.finish(PATIENCE)?;
+        ensure_eq!(finished.status.code(), Some(7), "round {round}: {finished}");
+    }
     Ok(())
 }
 
