@@ -19,13 +19,22 @@ const MAX_CONTROL: usize = 512;
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The message that was copied last; its buffers are kept from one to the next.
-#[derive(Default)]
 pub(crate) struct Outbox {
     name: Option<RawSockAddr>,
     /// Room for the largest message, from the first one on.
     buffer: Vec<u8>,
+    /// How much of it the message is.
     data: usize,
-    control: Vec<u8>,
+    control: [u8; MAX_CONTROL],
+    /// The same.
+    control_len: usize,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        let (buffer, control) = (Vec::new(), [0; MAX_CONTROL]);
+        Self { name: None, buffer, data: 0, control, control_len: 0 }
+    }
 }
 
 impl Outbox {
@@ -39,7 +48,7 @@ impl Outbox {
         message: &Message,
     ) -> Result<Option<RawSockAddr>, PayloadError> {
         self.buffer.resize(MAX_DATA, 0);
-        self.control.clear();
+        self.control_len = 0;
         match *message {
             Message::To { name, name_len, data, len, .. } => {
                 self.name =
@@ -51,9 +60,7 @@ impl Outbox {
                 self.name = header.name.map(|name: MsgHdrName| name.fetch(&memory)).transpose()?;
                 self.data = IoVecs::gather(&header.iov, &memory, &mut self.buffer)?;
                 if let Some(control) = header.control {
-                    self.control.resize(MAX_CONTROL, 0);
-                    let len = control.copy_to(&memory, &mut self.control)?;
-                    self.control.truncate(len);
+                    self.control_len = control.copy_to(&memory, &mut self.control)?;
                 }
             }
             // These come one by one.
@@ -85,7 +92,8 @@ impl Outbox {
         pin: Option<u32>,
         flags: i32,
     ) -> Result<u32, Errno> {
-        if pin.is_some_and(|pin| !keep_on_device(&mut self.control, pin)) {
+        let control = self.control.get_mut(..self.control_len).unwrap_or_default();
+        if pin.is_some_and(|pin| !keep_on_device(control, pin)) {
             return Err(Errno::INVAL);
         }
         if flags & ZEROCOPY != 0 {
@@ -105,7 +113,8 @@ impl Outbox {
     fn send_at_once(&self, socket: &OwnedFd, flags: i32) -> Result<u32, Errno> {
         let name = self.name.as_ref().map_or(&[][..], |name| name.as_bytes());
         let data = self.buffer.get(..self.data).unwrap_or_default();
-        netns_socket::send_copied(socket, name, data, &self.control, flags)
+        let control = self.control.get(..self.control_len).unwrap_or_default();
+        netns_socket::send_copied(socket, name, data, control, flags)
             .map(|sent| u32::try_from(sent).unwrap_or(u32::MAX))
     }
 }
