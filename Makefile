@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Passed to test programs: make e2e ARGS='policy'
 ARGS ?=
 
-.PHONY: help build demo test fmt lint unit kernel e2e bench setup-build setup-demo setup-test clean
+.PHONY: help build demo test fmt lint unit kernel e2e bench setup-build setup-demo setup-bench setup-test clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -39,10 +39,10 @@ e2e: setup-test ## The real program between real namespaces, peers and runtimes
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e $(CARGO) test --workspace --test e2e -- $(ARGS)
 
-bench: setup-demo ## Micro-benchmarks, and a comparison with other stacks and with the targets
+bench: setup-bench ## Micro-benchmarks, and a comparison with other stacks and with the targets
 	$(CARGO) bench --package bypass-benches
 
-setup-build setup-demo setup-test: setup-%:
+setup-build setup-demo setup-bench setup-test: setup-%:
 	@scripts/setup $*
 
 clean: ## Remove what was built

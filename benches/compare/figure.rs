@@ -15,6 +15,29 @@ pub(crate) enum Figure {
     BesideParked,
     /// One of [`CALLS`].
     Untrapped(usize),
+    /// TCP throughput of one stream to a published server, or from it.
+    PublishedThroughput(Direction),
+    /// Connections that a published server takes, answers and closes.
+    Accepts,
+    /// UDP throughput as the receiver counts it, at a fixed rate of the sender.
+    Datagrams(Direction),
+    /// What did not arrive of it.
+    DatagramsLost(Direction),
+    /// One datagram and its echo: the median of one process's.
+    Echo(Side),
+    /// The calls with which a published TCP server begins and ends.
+    Listen,
+    /// The calls with which a published UDP server serves.
+    Exchange,
+}
+
+/// Who of the two that exchange datagrams is in the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    /// The server, whose port is published.
+    Server,
+    /// The client, which connects its socket.
+    Client,
 }
 
 /// Seen from the one who connects.
@@ -27,18 +50,31 @@ pub(crate) enum Direction {
 impl Figure {
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Throughput(..) => "Gbit/s",
-            Self::Connect | Self::BesideParked => "µs",
-            Self::Untrapped(_) => "ns",
+            Self::Throughput(..) | Self::PublishedThroughput(_) | Self::Datagrams(_) => "Gbit/s",
+            Self::Connect | Self::BesideParked | Self::Echo(_) | Self::Listen => "µs",
+            Self::Untrapped(_) | Self::Exchange => "ns",
+            Self::Accepts => "1/s",
+            Self::DatagramsLost(_) => "%",
         }
     }
 
     /// Digits behind the decimal point that mean something.
     pub(crate) fn digits(self) -> usize {
         match self {
-            Self::Throughput(..) => 2,
-            Self::Connect | Self::BesideParked | Self::Untrapped(_) => 0,
+            Self::Throughput(..) | Self::PublishedThroughput(_) => 2,
+            Self::Datagrams(_) | Self::DatagramsLost(_) => 3,
+            Self::Echo(_) | Self::Listen => 1,
+            Self::Connect
+            | Self::BesideParked
+            | Self::Untrapped(_)
+            | Self::Exchange
+            | Self::Accepts => 0,
         }
+    }
+
+    /// Whether a ratio of two of these means anything: not where the host's may be 0.
+    pub(crate) fn has_ratio(self) -> bool {
+        !matches!(self, Self::DatagramsLost(_))
     }
 }
 
@@ -53,7 +89,24 @@ impl fmt::Display for Figure {
             Self::Connect => f.write_str("connect + 1 byte + close, p50"),
             Self::BesideParked => write!(f, "the same beside {PARKED} parked connects"),
             Self::Untrapped(call) => f.write_str(CALLS.get(*call).copied().unwrap_or_default()),
+            Self::PublishedThroughput(direction) => {
+                write!(f, "published TCP, {direction} the server")
+            }
+            Self::Accepts => f.write_str("published nginx, a connection per request"),
+            Self::Datagrams(direction) => write!(f, "published UDP, {direction} the server"),
+            Self::DatagramsLost(direction) => write!(f, "of that, lost {direction} the server"),
+            Self::Echo(Side::Server) => f.write_str("UDP echo on one CPU, published server, p50"),
+            Self::Echo(Side::Client) => f.write_str("UDP echo on one CPU, connected client, p50"),
+            Self::Listen => f.write_str("bind() + listen() + close(), published TCP port"),
+            Self::Exchange => f.write_str("sendto() + recv() of nothing, published UDP port"),
         }
+    }
+}
+
+/// As seen from the server.
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Up { "to" } else { "from" })
     }
 }
 

@@ -1,12 +1,13 @@
 //! The whole thing beside its alternatives: the host itself, `bypass-cli run`, slirp4netns,
-//! pasta and bypass4netns, as far as they are installed.
+//! pasta, RootlessKit and bypass4netns, as far as they are installed.
 //!
 //! `cargo bench` runs it; it needs root, to make a world of namespaces, and what
-//! `scripts/setup demo` installs. What is measured runs as an ordinary user. All ways to the
+//! `scripts/setup bench` installs. What is measured runs as an ordinary user. All ways to the
 //! network take their turns in every round, in an order that changes from round to round, and
 //! are compared with what the host showed *next to it*, so that whatever else the machine does
-//! meets all of them. `BENCH_ROUNDS` is the number of rounds (5), `BENCH_SECONDS` the length of one
-//! throughput measurement (1).
+//! meets all of them. `BENCH_ROUNDS` is the number of rounds (5), `BENCH_SECONDS` the length of
+//! one throughput measurement (1), `BENCH_ONLY` a part of the name of the measurements that are
+//! wanted, such as `published` or `UDP` (all).
 //!
 //! It prints a table and, for each target of the project, whether it was met. A target that
 //! was missed is a result, not a failure, and so is a program of others that fails: the exit
@@ -16,8 +17,10 @@
 #![expect(clippy::print_stderr, reason = "it says what it is doing meanwhile")]
 
 mod bypass4netns;
+mod echoes;
 mod figure;
 mod measure;
+mod published;
 mod table;
 mod targets;
 mod ways;
@@ -32,10 +35,11 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use bypass_benches::untrapped;
+use seccomp_notify::Filter;
 use test_support::failure::{Context, Result};
 use test_support::process;
 use test_support::requirement::Requirement;
-use test_support::{Failure, World, ensure, stage};
+use test_support::{Failure, World, ensure, fail, stage};
 
 use measure::{Measure, Setting};
 use table::Table;
@@ -43,10 +47,15 @@ use ways::Way;
 
 fn main() -> Result<ExitCode> {
     let has = |flag: &str| env::args().any(|argument| argument == flag);
+    // Kept to the end: nothing traps, but the kernel is to have the same work.
+    let _filter = has(measure::FILTERED).then(|| Filter::allow_all().install()).transpose()?;
     if has(measure::UNTRAPPED) {
         let [close, fcntl, exchange] = untrapped::measure()?;
         println!("{close} {fcntl} {exchange}");
         return Ok(ExitCode::SUCCESS);
+    }
+    if has(published::CALLS) {
+        return measure_published();
     }
     // `cargo test` gives no flag: then it is enough that this was built. What else is given,
     // such as the name of a benchmark, is meant for Criterion.
@@ -56,13 +65,23 @@ fn main() -> Result<ExitCode> {
     }
     let missing: Vec<_> = REQUIRED.iter().filter_map(|requirement| requirement.missing()).collect();
     if !missing.is_empty() {
-        println!("comparison: left out, it needs {} (scripts/setup demo)", missing.join(", "));
+        println!("comparison: left out, it needs {} (scripts/setup bench)", missing.join(", "));
         return Ok(ExitCode::SUCCESS);
     }
     if !has(BUILT) {
         return build_and_go_on();
     }
     stage::enter(compare)
+}
+
+/// With the ports and the address that [`published::calls`] gives.
+fn measure_published() -> Result<ExitCode> {
+    let words: Vec<_> = env::args().skip(2).take(3).collect();
+    let [tcp, udp, silent] = words.as_slice() else { fail!("no ports, or no address: {words:?}") };
+    let listen = bypass_benches::published::listen(tcp.parse()?)?;
+    let exchange = bypass_benches::published::exchange(udp.parse()?, silent.parse()?)?;
+    println!("{listen} {exchange}");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `cargo bench` builds the benchmarks alone, and without this what is measured would be an
@@ -111,27 +130,30 @@ fn compare() -> Result<ExitCode> {
 #[derive(Default)]
 struct Outcome {
     table: Table,
-    /// Programs of others that failed, by position, and how. What they did until then is in
-    /// the table.
-    retired: BTreeMap<usize, Failure>,
+    /// Programs of others that failed, by position and by what was measured, and how. What
+    /// they did until then is in the table.
+    retired: BTreeMap<(usize, String), Failure>,
 }
 
 fn take_turns(setting: &Setting<'_>, ways: &[Way], rounds: usize) -> Result<Outcome> {
     let mut outcome = Outcome::default();
+    let only = env::var("BENCH_ONLY").unwrap_or_default();
+    let is_wanted = |measure: &Measure| measure.to_string().contains(&only);
     for round in 0..rounds {
         eprintln!("comparison: round {} of {rounds}", round + 1);
-        for measure in Measure::ROUND {
+        for measure in Measure::ROUND.into_iter().filter(is_wanted) {
             for turn in 0..ways.len() {
                 let at = (turn + round) % ways.len();
+                let turn = (at, measure.to_string());
                 let takes_turns =
-                    |way: &&Way| measure.concerns(way) && !outcome.retired.contains_key(&at);
+                    |way: &&Way| measure.concerns(way) && !outcome.retired.contains_key(&turn);
                 let Some(way) = ways.get(at).filter(takes_turns) else { continue };
                 let taken = measure.take(setting, way);
                 match taken.context(format!("{measure}, {}", way.name())) {
                     Ok(taken) => {
                         taken.into_iter().for_each(|(row, is)| outcome.table.push(row, at, is));
                     }
-                    Err(error) if way.is_foreign() => drop(outcome.retired.insert(at, error)),
+                    Err(error) if way.is_foreign() => drop(outcome.retired.insert(turn, error)),
                     Err(error) => return Err(error),
                 }
             }
@@ -154,6 +176,9 @@ const REQUIRED: &[Requirement] = &[
     Requirement::Program("nsenter"),
     Requirement::Program("setpriv"),
     Requirement::Program("iperf3"),
+    Requirement::Program("taskset"),
+    Requirement::Program("nginx"),
+    Requirement::Program("wrk"),
 ];
 
 /// Tells this program, run again, that everything is built.

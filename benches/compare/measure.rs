@@ -6,23 +6,30 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use test_support::failure::{Context, Result};
-use test_support::process::{self, PATIENCE};
+use test_support::process::{self, PATIENCE, Running};
 use test_support::world::{CONGESTION, REMOTE_V4, SILENT_V4, Server};
 use test_support::{World, ensure_eq};
 
+use crate::echoes::Echoes;
 use crate::figure::{Direction, Figure, PARKED};
-use crate::ways::Way;
+use crate::published;
+use crate::ways::{Role, Way};
 
 /// What all measurements share.
 pub(crate) struct Setting<'a> {
     pub(crate) world: &'a World,
-    seconds: usize,
+    /// Length of one measurement of throughput.
+    pub(crate) seconds: usize,
     /// Sends one byte to everybody who connects.
     byte: Server,
     /// This program, where the ordinary user may run it.
-    this: PathBuf,
+    pub(crate) this: PathBuf,
+    /// Configuration of nginx.
+    pub(crate) nginx: PathBuf,
+    echoes: Echoes,
 }
 
 impl<'a> Setting<'a> {
@@ -30,7 +37,14 @@ impl<'a> Setting<'a> {
         let byte = world.serve_remote(&["--mode", "byte", "--quiet", "[::]:0"])?;
         let this = world.directory("compare")?.join("compare");
         fs::copy(std::env::current_exe()?, &this).context("copying this program")?;
-        Ok(Self { world, seconds, byte, this })
+        let nginx = published::configure_nginx(world)?;
+        let echoes = Echoes::new(world)?;
+        Ok(Self { world, seconds, byte, this, nginx, echoes })
+    }
+
+    /// For a measurement of throughput.
+    pub(crate) fn limit(&self) -> Result<Duration> {
+        Ok(PATIENCE + Duration::from_secs(u64::try_from(self.seconds)?))
     }
 
     /// `fx-client WORDS` behind this way, and what it printed.
@@ -53,12 +67,18 @@ pub(crate) enum Measure {
     Throughput(Direction, u8),
     Connects,
     Untrapped,
+    PublishedThroughput(Direction),
+    Accepts,
+    Datagrams(Direction),
+    Echoes,
+    PublishedCalls,
 }
 
 impl Measure {
     /// One round. The connects come thrice: they take little time, and where the scheduler
     /// puts client, server and supervisor makes more of a difference to them than anything.
-    pub(crate) const ROUND: [Self; 8] = [
+    /// So do the echoes, of which the target asks for a hundredth.
+    pub(crate) const ROUND: [Self; 17] = [
         Self::Throughput(Direction::Up, 1),
         Self::Connects,
         Self::Throughput(Direction::Up, 4),
@@ -67,11 +87,27 @@ impl Measure {
         Self::Throughput(Direction::Down, 4),
         Self::Connects,
         Self::Untrapped,
+        Self::PublishedThroughput(Direction::Up),
+        Self::Echoes,
+        Self::PublishedThroughput(Direction::Down),
+        Self::Datagrams(Direction::Up),
+        Self::Echoes,
+        Self::Datagrams(Direction::Down),
+        Self::Accepts,
+        Self::Echoes,
+        Self::PublishedCalls,
     ];
 
     /// Whether it says anything about this way: without a filter a call is the host's.
     pub(crate) fn concerns(self, way: &Way) -> bool {
-        !matches!(self, Self::Untrapped) || way.is_host() || way.has_filter()
+        match self {
+            Self::Throughput(..) | Self::Connects => way.is_network(),
+            Self::Untrapped => way.is_host() || way.has_filter(),
+            Self::PublishedCalls => way.is_host() || way.has_role(Role::Filtered) || way.is_ours(),
+            Self::PublishedThroughput(_) | Self::Accepts | Self::Datagrams(_) | Self::Echoes => {
+                way.publishes()
+            }
+        }
     }
 
     pub(crate) fn take(self, setting: &Setting<'_>, way: &Way) -> Result<Vec<(Figure, f64)>> {
@@ -82,6 +118,11 @@ impl Measure {
             }
             Self::Connects => connects(setting, way),
             Self::Untrapped => untrapped(setting, way),
+            Self::PublishedThroughput(direction) => published::throughput(setting, way, direction),
+            Self::Accepts => published::accepts(setting, way),
+            Self::Datagrams(direction) => published::datagrams(setting, way, direction),
+            Self::Echoes => setting.echoes.take(setting.world, way),
+            Self::PublishedCalls => published::calls(setting, way),
         }
     }
 }
@@ -92,6 +133,11 @@ impl fmt::Display for Measure {
             Self::Throughput(direction, streams) => Figure::Throughput(*direction, *streams).fmt(f),
             Self::Connects => f.write_str("connects"),
             Self::Untrapped => f.write_str("untrapped calls"),
+            Self::PublishedThroughput(direction) => Figure::PublishedThroughput(*direction).fmt(f),
+            Self::Accepts => Figure::Accepts.fmt(f),
+            Self::Datagrams(direction) => Figure::Datagrams(*direction).fmt(f),
+            Self::Echoes => f.write_str("UDP echoes"),
+            Self::PublishedCalls => f.write_str("calls on published ports"),
         }
     }
 }
@@ -108,8 +154,7 @@ fn throughput(setting: &Setting<'_>, way: &Way, direction: Direction, streams: u
     if direction == Direction::Down {
         words.push("-R");
     }
-    let limit = PATIENCE + Duration::from_secs(u64::try_from(setting.seconds)?);
-    let result = json_of(&mut way.command(setting.world, &words)?, limit)?;
+    let result = json_of(&mut way.command(setting.world, &words)?, setting.limit()?)?;
     let rate = result.pointer("/end/sum_received/bits_per_second").and_then(Value::as_f64);
     server.wait(PATIENCE)?;
     Ok(rate.context("iperf3 reports no rate")? / 1e9)
@@ -132,18 +177,30 @@ fn connects(setting: &Setting<'_>, way: &Way) -> Result<Vec<(Figure, f64)>> {
 fn untrapped(setting: &Setting<'_>, way: &Way) -> Result<Vec<(Figure, f64)>> {
     let this = setting.this.to_str().context("a path in UTF-8")?;
     let mut command = way.command(setting.world, &[this, UNTRAPPED])?;
+    command.args(way.has_role(Role::Filtered).then_some(FILTERED));
     let finished = process::run(&mut command, PATIENCE)?.success()?;
     let figures = finished.stdout.split_whitespace().enumerate();
     figures.map(|(at, word)| Ok((Figure::Untrapped(at), word.parse()?))).collect()
 }
 
-fn json_of(command: &mut Command, limit: Duration) -> Result<Value> {
+/// Runs a program that prints JSON.
+pub(crate) fn json_of(command: &mut Command, limit: Duration) -> Result<Value> {
     let finished = process::run(command, limit)?.success()?;
     serde_json::from_str(&finished.stdout).map_err(|_no_json| finished.failure("no JSON"))
 }
 
+/// Ends a server in order, so that the next one finds its ports free.
+pub(crate) fn end(mut server: Running) -> Result {
+    server.signal(Signal::TERM)?;
+    server.wait(PATIENCE)?;
+    Ok(())
+}
+
 /// Has this program, run again, measure untrapped calls.
 pub(crate) const UNTRAPPED: &str = "--untrapped";
+
+/// Has it install a filter that allows everything, before that.
+pub(crate) const FILTERED: &str = "--filtered";
 
 /// Connects for one median.
 const CYCLES: u64 = 500;

@@ -46,7 +46,7 @@ impl Table {
         let Some(samples) = self.samples(figure, way) else { return "–".to_owned() };
         let shown = format!("{samples:.*}", figure.digits());
         match base {
-            Some(base) if base != samples => {
+            Some(base) if base != samples && figure.has_ratio() => {
                 format!("{shown} {:.2} ×", samples.relative_to(base).median())
             }
             _ => shown,

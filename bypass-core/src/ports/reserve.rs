@@ -232,3 +232,38 @@ fn unprivileged_start() -> u16 {
 
 const DEFAULT_UNPRIVILEGED_START: u16 = 1024;
 const EPHEMERAL_TRIES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn list(host: SocketAddr) -> PublishList {
+        let publish = format!("{host}:80").parse().unwrap();
+        PublishList::new(vec![publish]).unwrap()
+    }
+
+    #[test]
+    fn connections_of_an_earlier_server_do_not_keep_its_port() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = server.local_addr().unwrap();
+        let mut client = TcpStream::connect(host).unwrap();
+        // The server closes first, so that its end is the one that lingers.
+        drop(server.accept().unwrap());
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        drop((client, server));
+        let reserved = reserve(&list(host)).unwrap();
+        assert_eq!(reserved.len(), 1);
+        assert!(TcpListener::bind(host).is_err(), "with SO_REUSEADDR");
+    }
+
+    #[test]
+    fn a_server_keeps_its_port() {
+        // It has SO_REUSEADDR set.
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let reserved = reserve(&list(server.local_addr().unwrap()));
+        assert!(matches!(reserved, Err(ReserveError::InUse { .. })), "{reserved:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,17 +25,53 @@ pub(crate) fn cycles(address: SocketAddr, count: usize) -> Result<Value> {
             Err(error) => *failures.entry(errno_name(&error)).or_default() += 1,
         }
     }
-    times.sort_unstable();
-    Ok(json!({
-        "done": times.len(),
-        "failed": failures,
-        "p50_us": percentile(&times, 50),
-        "p90_us": percentile(&times, 90),
-    }))
+    Ok(summary(times, &failures))
 }
 
 fn one_cycle(address: SocketAddr) -> io::Result<()> {
     TcpStream::connect(address)?.read_exact(&mut [0])
+}
+
+/// One datagram and its echo over a connected socket, `count` times; returns percentiles in
+/// µs. An echo that does not come is counted as `EAGAIN`.
+pub(crate) fn datagrams(address: SocketAddr, count: usize) -> Result<Value> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = socket(family, SocketType::DGRAM, None)?;
+    // Without a bind before it, as resolvers do it.
+    rustix::net::connect(&socket, &address).context("connect")?;
+    let socket = UdpSocket::from(socket);
+    socket.set_read_timeout(Some(ECHO_LIMIT))?;
+    let (mut times, mut failures) = (Vec::with_capacity(count), BTreeMap::<String, u64>::new());
+    for number in 0..count {
+        let started = Instant::now();
+        match one_datagram(&socket, &number.to_ne_bytes()) {
+            Ok(()) => times.push(started.elapsed()),
+            Err(error) => *failures.entry(errno_name(&error)).or_default() += 1,
+        }
+    }
+    Ok(summary(times, &failures))
+}
+
+/// An echo that came too late for the datagram before is passed over.
+fn one_datagram(socket: &UdpSocket, sent: &[u8]) -> io::Result<()> {
+    socket.send(sent)?;
+    let mut back = [0; 64];
+    loop {
+        let read = socket.recv(&mut back)?;
+        if back.get(..read) == Some(sent) {
+            return Ok(());
+        }
+    }
+}
+
+fn summary(mut times: Vec<Duration>, failures: &BTreeMap<String, u64>) -> Value {
+    times.sort_unstable();
+    json!({
+        "done": times.len(),
+        "failed": failures,
+        "p50_us": percentile(&times, 50),
+        "p90_us": percentile(&times, 90),
+    })
 }
 
 /// `threads` threads make `count` connections each and echo over every one.
@@ -131,3 +167,6 @@ fn percentile(sorted: &[Duration], percent: usize) -> Option<f64> {
 }
 
 const SMALL_STACK: usize = 128 << 10;
+
+/// For an echo, which takes less than a millisecond.
+const ECHO_LIMIT: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@
 //! ```text
 //! fx-client sequence [inet|inet6] [stream|dgram] STEP...
 //! fx-client cycles ADDR COUNT            connect, read one byte, close; times
+//! fx-client datagrams ADDR COUNT         one datagram and its echo, in turn; times
 //! fx-client threads ADDR THREADS COUNT   echo over a connection, in parallel
 //! fx-client parking SILENT ADDR BLOCKED COUNT
 //! fx-client blocked SILENT COUNT         threads in connect(2), until killed
@@ -80,6 +81,7 @@ fn run(arguments: &[&str]) -> Result<Value> {
     match arguments {
         ["sequence", rest @ ..] => sequence::run(rest),
         ["cycles", address, count] => load::cycles(address.parse()?, count.parse()?),
+        ["datagrams", address, count] => load::datagrams(address.parse()?, count.parse()?),
         ["threads", address, threads, count] => {
             load::threads(address.parse()?, threads.parse()?, count.parse()?)
         }
