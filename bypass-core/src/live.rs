@@ -130,7 +130,11 @@ impl Live {
                 Err(error) => return Err(error),
             }
             if let Some(registration) = epoll_watch::registration(&ep, old, number)? {
-                self.host.surgeon()?.register(&ep, new, number, registration)?;
+                match self.host.surgeon()?.register(&ep, new, number, registration) {
+                    // By another descriptor of the same epoll: programs duplicate them.
+                    Ok(()) | Err(EpollError::EpollCtlCall { source: Errno::EXIST }) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(true)

@@ -71,6 +71,7 @@ mod state;
 #[expect(unsafe_code, reason = "system calls that rustix does not wrap; reviewed as one file")]
 mod sys;
 mod twin;
+mod udp_sockets;
 mod vigil;
 
 pub use rustix::io::Errno;
@@ -92,4 +93,5 @@ pub use crate::pin::{PinError, Pinned, pin, pinned_to};
 pub use crate::route::{Egress, RouteError, Router};
 pub use crate::state::{Applied, ApplyError, Captured, Refusal, SocketState};
 pub use crate::twin::{SocketSpec, create_twin};
+pub use crate::udp_sockets::udp_inodes;
 pub use crate::vigil::{Vigil, VigilError, Watched};

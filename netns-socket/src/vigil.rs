@@ -3,6 +3,9 @@
 //! A descriptor of one's own would keep the socket open and so could never tell. An epoll can: it
 //! holds no reference to what it watches, and forgets a file when the last descriptor of it, in
 //! whatever process, is closed. Its fdinfo shows what it still knows.
+//!
+//! The socket calls the epoll back with every wake-up: 0.15 µs for each datagram of a UDP socket
+//! ([`udp_inodes`](crate::udp_inodes) avoids that), nothing that matters for a listener.
 
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};

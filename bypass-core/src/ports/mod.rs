@@ -26,8 +26,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use netns_socket::{PidFd, Vigil, Watched};
+use netns_socket::{PidFd, Vigil};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use serde::Serialize;
@@ -35,7 +36,7 @@ use serde::Serialize;
 use self::backend::Reach;
 pub(crate) use self::backend::{OUTSIDE_V4, OUTSIDE_V6};
 pub use self::reserve::ReserveError;
-use self::slot::Slot;
+use self::slot::{Given, Slot};
 #[cfg(test)]
 pub(crate) use self::table::Entry;
 pub(crate) use self::table::{Choice, Families, Index, Table, Wanted, in_family};
@@ -43,6 +44,12 @@ use self::warden::Warden;
 use crate::inside::Inside;
 use crate::publish::{Protocol, PublishList};
 use crate::relay::Relay;
+
+/// How often addresses in use are looked at. A server that ends leaves its port free for others
+/// for no longer than this.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
+/// The same for addresses that their front never leaves: what the relay does is all that changes.
+const CHECK_AT_LEISURE: Duration = Duration::from_secs(1);
 
 /// Reserved host ports, for any number of containers.
 ///
@@ -191,17 +198,20 @@ impl Ports {
         old: Option<&OwnedFd>,
     ) {
         let shared = &self.0;
-        let watched = shared.watch(socket);
         let Some(primary) = choice.own.first().and_then(|index| shared.table.get(*index)) else {
             return;
         };
         let primary = *primary;
+        let given = match primary.protocol {
+            Protocol::Tcp => shared.watch(socket),
+            Protocol::Udp => rustix::fs::fstat(socket).ok().map(|stat| Given::Udp(stat.st_ino)),
+        };
         for mut slot in shared.lock(&choice.own) {
             let reach = Reach::Host { entry: *slot.entry(), pin };
-            slot.serve(watched, choice.families, reach);
+            slot.serve(given, choice.families, reach);
         }
         for mut slot in shared.lock(&choice.relayed) {
-            slot.serve_by_relay(watched, Reach::Host { entry: primary, pin });
+            slot.serve_by_relay(given, Reach::Host { entry: primary, pin });
         }
         let relay = (primary.protocol == Protocol::Udp).then(|| shared.relay()).flatten();
         match old.map(OwnedFd::try_clone).transpose() {
@@ -284,16 +294,21 @@ impl Shared {
         slots.map(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 
-    /// Takes back what is in use no more. True if everything is reserved.
-    fn settle(&self) -> bool {
-        let Some(vigil) = &self.vigil else { return true };
-        let mut settled = true;
+    /// Takes back what is in use no more, and says when to look again; `None` if everything is
+    /// reserved.
+    fn settle(&self) -> Option<Duration> {
+        let vigil = self.vigil.as_ref()?;
+        let mut next = None;
         for slot in &self.slots {
-            settled &= slot.lock().unwrap_or_else(PoisonError::into_inner).settle(vigil);
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if !slot.settle(vigil) {
+                let wait = if slot.can_wait() { CHECK_AT_LEISURE } else { CHECK_EVERY };
+                next = next.into_iter().chain([wait]).min();
+            }
         }
         // A front that has come back has to be relayed from again.
         self.relay_datagrams();
-        settled
+        next
     }
 
     fn relay_datagrams(&self) {
@@ -319,11 +334,12 @@ impl Shared {
         relay.clone()
     }
 
-    fn watch(&self, socket: &OwnedFd) -> Option<Watched> {
+    fn watch(&self, socket: &OwnedFd) -> Option<Given> {
         let vigil = self.vigil.as_ref()?;
         vigil
             .watch(socket)
             .inspect_err(|error| tracing::warn!(%error, "a published socket is not watched"))
+            .map(Given::Watched)
             .ok()
     }
 }

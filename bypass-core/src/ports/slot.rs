@@ -1,5 +1,6 @@
 //! One published host address: who has it, and what is relayed from it.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -20,7 +21,7 @@ pub(super) struct Slot {
     /// bound to a device.
     front: Option<OwnedFd>,
     /// The application's sockets.
-    sockets: Vec<Watched>,
+    sockets: Vec<Given>,
     /// The families that the last of them serves, if it is bound to this very address.
     serving: Option<Families>,
     application: Application,
@@ -31,6 +32,14 @@ pub(super) struct Slot {
     inside: Option<Inside>,
     /// What the application has asked to be bound to, there.
     name_inside: Option<SocketAddr>,
+}
+
+/// A socket that the application has, and how its end is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    Watched(Watched),
+    /// A UDP socket of the host, by its inode.
+    Udp(u64),
 }
 
 /// The container socket in whose place the application's socket is.
@@ -87,7 +96,7 @@ impl Slot {
     }
 
     /// A socket of the application has this address from now on.
-    pub(super) fn serve(&mut self, socket: Option<Watched>, families: Families, reach: Reach) {
+    pub(super) fn serve(&mut self, socket: Option<Given>, families: Families, reach: Reach) {
         self.sockets.extend(socket);
         self.serving = Some(families);
         self.way = Way::Direct;
@@ -96,7 +105,7 @@ impl Slot {
 
     /// A socket of the application that has another address, or is inside, is to be reached by
     /// this one as well.
-    pub(super) fn serve_by_relay(&mut self, socket: Option<Watched>, reach: Reach) {
+    pub(super) fn serve_by_relay(&mut self, socket: Option<Given>, reach: Reach) {
         self.way = Way::Relayed;
         self.sockets.extend(socket);
         self.application.set(Some(reach));
@@ -159,8 +168,8 @@ impl Slot {
     pub(super) fn settle(&mut self, vigil: &Vigil) -> bool {
         if !self.sockets.is_empty() {
             // Looked up now: one that was added since an earlier look would seem closed.
-            let Ok(open) = vigil.open() else { return false };
-            self.sockets.retain(|socket| open.contains(socket));
+            let Some(open) = self.open(vigil) else { return false };
+            self.sockets = open;
             if self.sockets.is_empty() {
                 self.withdraw();
             }
@@ -171,6 +180,26 @@ impl Slot {
             self.front = reserve::front(&self.entry).ok();
         }
         self.sockets.is_empty() && self.front.is_some()
+    }
+
+    /// Those of the application's sockets that are still open.
+    fn open(&self, vigil: &Vigil) -> Option<Vec<Given>> {
+        let any = |wanted: fn(&Given) -> bool| self.sockets.iter().any(wanted);
+        let watched = any(|socket| matches!(socket, Given::Watched(_)));
+        let watched = if watched { vigil.open().ok()? } else { Vec::new() };
+        let udp = any(|socket| matches!(socket, Given::Udp(_)));
+        let udp = if udp { netns_socket::udp_inodes().ok()? } else { HashSet::new() };
+        let open = self.sockets.iter().filter(|socket| match socket {
+            Given::Watched(socket) => watched.contains(socket),
+            Given::Udp(inode) => udp.contains(inode),
+        });
+        Some(open.copied().collect())
+    }
+
+    /// Whether nobody but the front needs the address while an application has it, so that there is
+    /// no hurry to take it back.
+    pub(super) fn can_wait(&self) -> bool {
+        self.front.is_some()
     }
 
     fn withdraw(&mut self) {

@@ -1,13 +1,8 @@
 //! The thread that takes addresses back. It exists only while there are any to take back.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
-use super::Shared;
-
-/// How often addresses in use are looked at. A server that ends leaves its port free for others
-/// for no longer than this.
-const CHECK_EVERY: Duration = Duration::from_millis(200);
+use super::{CHECK_EVERY, Shared};
 
 #[derive(Debug, Default)]
 pub(super) struct Warden {
@@ -38,15 +33,19 @@ impl Warden {
 }
 
 fn watch(watched: &Weak<Shared>) {
+    let mut wait = CHECK_EVERY;
     loop {
-        std::thread::sleep(CHECK_EVERY);
+        std::thread::sleep(wait);
         // With the last handle there is nobody to take anything back for.
         let Some(shared) = watched.upgrade() else { return };
         // Held while looking, so that whoever gives a port away meanwhile starts another thread.
         let mut runs = shared.warden.lock();
-        if shared.settle() {
-            *runs = false;
-            return;
+        match shared.settle() {
+            Some(next) => wait = next,
+            None => {
+                *runs = false;
+                return;
+            }
         }
     }
 }
