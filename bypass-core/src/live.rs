@@ -365,8 +365,13 @@ impl Kernel for Live {
         self.ports.serve_from_inside(indices, tid, addr, sock);
     }
 
-    fn serve_listeners(&mut self, container_port: u16) {
-        self.ports.listen(container_port);
+    fn listen_published(
+        &mut self,
+        sock: &OwnedFd,
+        backlog: i32,
+        local: SocketAddr,
+    ) -> Result<(), Errno> {
+        self.ports.listen(sock, backlog, local)
     }
 
     fn settle_ports(&mut self) {

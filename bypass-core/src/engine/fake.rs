@@ -93,8 +93,6 @@ pub(super) struct Fake {
     pub(super) names_inside: HashMap<Index, SocketAddr>,
     /// Published addresses that a container socket serves, and its own.
     pub(super) from_inside: Vec<(Index, SocketAddr)>,
-    /// Container ports whose published sockets listen.
-    pub(super) listeners: Vec<u16>,
     pub(super) shut: Vec<usize>,
     /// Devices of destinations that are not behind [`ETH`].
     pub(super) devices: HashMap<IpAddr, u32>,
@@ -144,7 +142,6 @@ impl Default for Fake {
             host_binds: Vec::new(),
             names_inside: HashMap::new(),
             from_inside: Vec::new(),
-            listeners: Vec::new(),
             shut: Vec::new(),
             devices: HashMap::new(),
             unbinds_with_connection: HashSet::new(),
@@ -501,8 +498,14 @@ impl Kernel for Fake {
         self.from_inside.extend(indices.iter().map(|index| (*index, addr)));
     }
 
-    fn serve_listeners(&mut self, container_port: u16) {
-        self.listeners.push(container_port);
+    fn listen_published(
+        &mut self,
+        sock: &usize,
+        backlog: i32,
+        local: SocketAddr,
+    ) -> Result<(), Errno> {
+        assert_eq!(self.socks[*sock].local, local);
+        self.listen(sock, backlog)
     }
 
     fn settle_ports(&mut self) {}

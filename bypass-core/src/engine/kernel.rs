@@ -199,8 +199,13 @@ pub(crate) trait Kernel {
         indices: &[Index],
         addr: SocketAddr,
     );
-    /// A published socket of this container port listens.
-    fn serve_listeners(&mut self, container_port: u16);
+    /// listen(2) on a host socket that is bound to the published address `local`.
+    fn listen_published(
+        &mut self,
+        sock: &Self::Sock,
+        backlog: i32,
+        local: SocketAddr,
+    ) -> Result<(), Errno>;
     /// Ports whose applications have gone are free again.
     fn settle_ports(&mut self);
     /// What the application's socket with the published address is bound to in the container.

@@ -11,7 +11,7 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
 use super::publish::Plan;
-use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip, protocol_of};
+use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip};
 use crate::Reason;
 use crate::publish::Protocol;
 use crate::stats::Outcome;
@@ -107,14 +107,9 @@ impl<K: Kernel> Engine<K> {
             k.answer(note, Answer::Continue);
             return;
         };
-        if self.whose(&id) == Whose::Host && self.may_listen(k, &sock, &id) {
-            let listening = k.listen(&sock, backlog);
-            if listening.is_ok()
-                && let Some(local) = k.local(&sock)
-                && let Some(entry) = self.facts.ports.by_host(Protocol::Tcp, local)
-            {
-                k.serve_listeners(entry.container_port);
-            }
+        if self.whose(&id) == Whose::Host
+            && let Some(listening) = self.listen_on_host(k, &sock, &id, backlog)
+        {
             self.stats.count(Outcome::Host, Reason::Published);
             k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
             return;
@@ -128,17 +123,25 @@ impl<K: Kernel> Engine<K> {
         k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
     }
 
-    /// Whether a host socket is bound to a published address and has no connection. (On UDP
-    /// sockets listen(2) does nothing but fail.)
-    fn may_listen(&self, k: &mut K, sock: &K::Sock, id: &Identity) -> bool {
+    /// `None` for a host socket that may not listen: one that is not bound to a published address,
+    /// or has a connection.
+    fn listen_on_host(
+        &self,
+        k: &mut K,
+        sock: &K::Sock,
+        id: &Identity,
+        backlog: i32,
+    ) -> Option<Result<(), Errno>> {
         if !id.is_tcp() {
-            return true;
+            // It does nothing there but fail.
+            return Some(k.listen(sock, backlog));
         }
-        let state = k.tcp_state(sock);
-        matches!(state, Some(TcpState::Close | TcpState::Listen))
-            && protocol_of(id)
-                .zip(k.local(sock))
-                .is_some_and(|(protocol, local)| self.facts.ports.is_published(protocol, local))
+        if !matches!(k.tcp_state(sock), Some(TcpState::Close | TcpState::Listen)) {
+            return None;
+        }
+        let local = k.local(sock)?;
+        self.facts.ports.by_host(Protocol::Tcp, local)?;
+        Some(k.listen_published(sock, backlog, local))
     }
 
     /// The socket itself if it lives in the container, or a new one in its place.

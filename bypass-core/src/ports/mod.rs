@@ -4,17 +4,18 @@
 //! address from others, its *front*. What becomes of it when the application binds:
 //!
 //! ```text
-//!         reserved ─────────── bind in the container ──────────▶ in use
-//!   TCP   front is bound           front gives way               application's socket has
-//!   UDP   front is bound           front stays                   the address
+//!         reserved ───── bind ─────▶ shared ───── listen ─────▶ in use
+//!   TCP   front is bound             both are bound             front has given way
+//!   UDP   front is bound             both are bound, and stay so
 //!         reserved ◀──── the application's last socket has been closed ────
 //! ```
 //!
 //! In UDP the application's socket is bound to a device, which is another address to the kernel
 //! and the one it prefers; the front gets what comes by other devices, and it is relayed. So is
 //! what comes to host addresses that the application's one socket cannot have as well. For the
-//! moment of the bind, socket and front have `SO_REUSEPORT`: there is none in which nobody has
-//! the address.
+//! moment of the bind, socket and front have an option by which they can share the address. Without
+//! it the front keeps all others off, also those with `SO_REUSEADDR`, who could share the address
+//! with a socket that does not listen yet.
 
 mod backend;
 mod reserve;
@@ -157,14 +158,14 @@ impl Ports {
         if choice.bind.is_ipv6() && choice.bind.ip().to_canonical().is_ipv6() {
             sockopt::set_ipv6_v6only(socket, choice.v6_only)?;
         }
-        if slots.iter().any(|slot| slot.entry().protocol == Protocol::Tcp) {
-            // Its connections inherit this and may linger when the container has gone: the next
-            // one starts in a namespace without them, and must not find its port in use.
-            sockopt::set_socket_reuseaddr(socket, true)?;
-        }
+        // Connections of an earlier listener may linger on the host. The container started in a
+        // namespace without them, and must not find its port in use.
+        let reuses = sockopt::socket_reuseaddr(socket)?;
+        let tcp = slots.iter().any(|slot| slot.entry().protocol == Protocol::Tcp);
+        sockopt::set_socket_reuseaddr(socket, reuses || tcp)?;
         let asked_for = sockopt::socket_reuseport(socket)?;
-        let reserved = slots.iter().any(|slot| slot.has_front());
-        sockopt::set_socket_reuseport(socket, asked_for || reserved || beside.is_some())?;
+        let shares = !tcp && slots.iter().any(|slot| slot.has_front());
+        sockopt::set_socket_reuseport(socket, asked_for || shares || beside.is_some())?;
         let beside = beside.filter(|_| !asked_for);
         let shared = slots
             .iter()
@@ -172,7 +173,8 @@ impl Ports {
             .and_then(|()| beside.map_or(Ok(()), |old| sockopt::set_socket_reuseport(old, true)));
         let bound = shared.and_then(|()| rustix::net::bind(socket, &choice.bind));
         for slot in &mut slots {
-            if bound.is_ok() && !pinned {
+            // One that is to listen has the address to itself only then.
+            if bound.is_ok() && !tcp && !pinned {
                 slot.give_way();
             }
             slot.share(false).ok();
@@ -181,6 +183,7 @@ impl Ports {
             sockopt::set_socket_reuseport(old, false).ok();
         }
         sockopt::set_socket_reuseport(socket, asked_for)?;
+        sockopt::set_socket_reuseaddr(socket, reuses)?;
         drop(slots);
         if bound.is_ok() {
             Warden::wake(&self.0);
@@ -243,8 +246,34 @@ impl Ports {
         Warden::wake(&self.0);
     }
 
+    /// listen(2) on a published TCP socket that is bound to `local`.
+    ///
+    /// # Errors
+    /// What it said.
+    pub(crate) fn listen(
+        &self,
+        socket: &OwnedFd,
+        backlog: i32,
+        local: SocketAddr,
+    ) -> Result<(), Errno> {
+        let table = &self.0.table;
+        let v6_only = sockopt::ipv6_v6only(socket).unwrap_or(false);
+        let mut slots = self.0.lock(&table.covered(Protocol::Tcp, local, v6_only));
+        // Its connections inherit this, and so do not keep the port from whoever comes next.
+        sockopt::set_socket_reuseaddr(socket, true)?;
+        for slot in &mut slots {
+            slot.give_way();
+        }
+        rustix::net::listen(socket, backlog)?;
+        drop(slots);
+        if let Some(entry) = table.by_host(Protocol::Tcp, local) {
+            self.relay_to(entry.container_port);
+        }
+        Ok(())
+    }
+
     /// The application listens: what it is to be reached by through the relay, listens too.
-    pub(crate) fn listen(&self, container_port: u16) {
+    fn relay_to(&self, container_port: u16) {
         let indices: Vec<_> =
             self.0.table.of_port(Protocol::Tcp, container_port).map(|(index, _)| index).collect();
         for mut slot in self.0.lock(&indices) {

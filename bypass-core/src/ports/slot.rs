@@ -78,11 +78,14 @@ impl Slot {
         &self.entry
     }
 
-    /// Whether the front and another socket of ours may have the same address for now.
+    /// Whether the front and another socket of ours may have the same address for now. For TCP
+    /// by `SO_REUSEADDR`: a bind with `SO_REUSEPORT` would open the port to others with that option
+    /// for good (`tb->fastreuseport` in `inet_csk_get_port()`).
     pub(super) fn share(&self, share: bool) -> Result<(), Errno> {
-        match &self.front {
-            Some(front) => sockopt::set_socket_reuseport(front, share),
-            None => Ok(()),
+        match (&self.front, self.entry.protocol) {
+            (Some(front), Protocol::Tcp) => sockopt::set_socket_reuseaddr(front, share),
+            (Some(front), Protocol::Udp) => sockopt::set_socket_reuseport(front, share),
+            (None, _) => Ok(()),
         }
     }
 
@@ -128,7 +131,10 @@ impl Slot {
 
     /// Whether an application is to be reached by the front, and is not yet.
     pub(super) fn needs_relay(&self) -> bool {
-        self.front.is_some() && self.route.is_none() && self.application.is_known()
+        self.front.is_some()
+            && self.route.is_none()
+            && self.serving.is_none()
+            && self.application.is_known()
     }
 
     /// Relays connections from the front, if the application is to be reached by it.

@@ -157,6 +157,26 @@ impl Table {
         })
     }
 
+    /// The entries whose host address a socket has that is bound to `local`; `v6_only` is its
+    /// `IPV6_V6ONLY`.
+    pub(crate) fn covered(
+        &self,
+        protocol: Protocol,
+        local: SocketAddr,
+        v6_only: bool,
+    ) -> Vec<Index> {
+        let ip = local.ip().to_canonical();
+        let both = ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !v6_only;
+        self.entries()
+            .filter(|(_, entry)| {
+                entry.protocol == protocol
+                    && entry.host.port() == local.port()
+                    && (entry.host.ip() == ip || both && entry.is_wildcard())
+            })
+            .map(|(index, _)| index)
+            .collect()
+    }
+
     /// What becomes of a bind; `None` if it is the container's own affair. `direct` says which
     /// entries a socket may be bound to, and with which pin: an equal one is asked of both halves of
     /// a dual-stack socket.
@@ -315,6 +335,23 @@ mod tests {
         let (choice, device) = table.choose(&wanted, pin).unwrap();
         assert_eq!((choice.own, choice.relayed, device), (vec![0], vec![1], 2));
         assert_eq!(choice.bind.to_string(), "[::ffff:0.0.0.0]:8080");
+    }
+
+    #[test]
+    fn a_bound_socket_covers_its_own_addresses() {
+        let table = table(&[("0.0.0.0:8080", 80), ("[::]:8080", 80), ("127.0.0.1:9090", 90)]);
+        for (local, v6_only, covered) in [
+            ("0.0.0.0:8080", false, vec![0]),
+            ("[::ffff:0.0.0.0]:8080", false, vec![0]),
+            ("[::]:8080", false, vec![0, 1]),
+            ("[::]:8080", true, vec![1]),
+            ("127.0.0.1:9090", false, vec![2]),
+            ("[::ffff:127.0.0.1]:9090", false, vec![2]),
+            ("0.0.0.0:80", false, vec![]),
+        ] {
+            let got = table.covered(Protocol::Tcp, local.parse().unwrap(), v6_only);
+            assert_eq!(got, covered, "{local}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "connections_do_not_hold_up_the_next_run", requires: &[], run: again },
         Scenario { name: "cautious_server_follows_an_earlier_run", requires: &[], run: cautious },
         Scenario { name: "range_yields_a_free_port", requires: &[], run: range },
+        Scenario { name: "nobody_joins_between_bind_and_listen", requires: &[], run: joins },
         Scenario { name: "nothing_is_left_after_the_run", requires: &[], run: nothing_left },
     ],
 );
@@ -95,6 +96,24 @@ fn taken(world: &World) -> Result {
     nobody_binds("beside workers", without_reuseport)?;
     inside.stop(server)?;
     inside.end()?;
+    Ok(())
+}
+
+/// A bound socket that does not listen yet can be joined by others with `SO_REUSEADDR`, natively.
+fn joins(world: &World) -> Result {
+    let (mut host, mut stranger) = (Repl::host(world)?, Repl::stranger(world)?);
+    let mut inside = Repl::bypassed(world, &["-p", "8080:8080", "-p", "8080:8080/udp"])?;
+    for own in ["", "set:so_reuseaddr=1"] {
+        inside.succeed(&format!("open a inet6 {own} bind=[::]:8080"))?;
+        inside.succeed(&format!("open b inet6 dgram {own} bind=[::]:8080"))?;
+        for someone in [&mut host, &mut stranger] {
+            let wrong = not_refused(someone, SHARING)?;
+            ensure!(wrong.is_empty(), "with `{own}`: {}", wrong.join("\n"));
+        }
+        inside.succeed("on a listen=5")?;
+        inside.ask("close a")?;
+        inside.ask("close b")?;
+    }
     Ok(())
 }
 
