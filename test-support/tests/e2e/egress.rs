@@ -54,6 +54,7 @@ const POLLED: &[&str] = &[
     "nonblocking epoll-add connect=ECHO epoll-wait wait peer",
     "epoll-add connect=ECHO epoll-wait send=hello recv",
     "nonblocking epoll-add connect=CLOSED epoll-wait wait",
+    "nonblocking epoll-add epoll-dup connect=ECHO epoll-wait wait peer",
     "nonblocking epoll-add connect=ECHO epoll-wait unspec connect=ECHO epoll-wait wait peer",
 ];
 

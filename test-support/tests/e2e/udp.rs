@@ -24,6 +24,7 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "unconnected_senders_stay_inside", requires: &[], run: unconnected },
         Scenario { name: "udp_off_keeps_everything_inside", requires: &[], run: off },
         Scenario { name: "udp_all_takes_the_first_send", requires: &[], run: all },
+        Scenario { name: "udp_all_takes_clients_that_bind_first", requires: &[], run: bound_first },
         Scenario { name: "ignored_and_denied_stay_so", requires: &[], run: policy },
         Scenario { name: "published_sockets_do_all_that_native_ones_do", requires: &[], run: rich },
         Scenario { name: "host_clients_are_relayed_one_by_one", requires: &[], run: relayed },
@@ -233,6 +234,25 @@ fn all(world: &World) -> Result {
         ensure!(got["from"].as_str().is_some_and(|from| from.starts_with("127.0.0.1:")), "{got}");
         if *way == "sendmmsg" {
             inside.succeed("on own recvmsg")?;
+        }
+    }
+    Ok(())
+}
+
+/// Clients of QUIC bind to the wildcard and a port of the kernel's choice before they send.
+fn bound_first(world: &World) -> Result {
+    let mut server = world.serve_remote(&["--udp", "[::]:0"])?;
+    let mut inside = Repl::bypassed(world, &["--udp", "all"])?;
+    for (family, any, remote, host) in [
+        ("inet", "0.0.0.0", IpAddr::from(REMOTE_V4), IpAddr::from(HOST_V4)),
+        ("inet6", "[::]", REMOTE_V6.into(), HOST_V6.into()),
+    ] {
+        // Event loops have registered it by then, some with two descriptors of their epoll.
+        for way in ["sendto", "sendmsg", "epoll-add sendmsg", "epoll-add epoll-dup segmented"] {
+            let to = server.at(remote);
+            let words = format!("sequence {family} dgram {LIMIT} bind={any}:0 {way}={to} recvmsg");
+            inside.succeed(&words)?;
+            ensure_eq!(server.next_peer()?.ip(), host, "{way}: address that the remote sees");
         }
     }
     Ok(())

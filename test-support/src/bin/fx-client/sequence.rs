@@ -18,6 +18,7 @@
 //! | `set:NAME=VALUE` `get:NAME` `set-all` `get-all` | socket options |
 //! | `wait` | poll until writable, then `SO_ERROR` |
 //! | `epoll-add` `epoll-wait` | register with an epoll, wait for its event |
+//! | `epoll-dup` | keep a duplicate of the epoll's descriptor as well |
 //! | `dup` | go on with a duplicate; the first one stays open |
 //! | `child:STEP` | a forked child makes that call |
 //! | `new` | go on with a fresh socket |
@@ -230,6 +231,11 @@ impl Subject {
                 let added = epoll::add(&epoll, socket, epoll::EventData::new_u64(77), events);
                 self.epoll = Some(epoll);
                 done(added)
+            }
+            "epoll-dup" => {
+                let epoll = self.epoll.as_ref().context("epoll-dup without epoll-add")?;
+                self.others.push(fcntl_dupfd_cloexec(epoll, 0)?);
+                Ok(Value::Null)
             }
             "epoll-wait" => self.wait_epoll()?,
             "dup" => {
