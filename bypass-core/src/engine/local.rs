@@ -6,12 +6,12 @@
 
 use std::net::SocketAddr;
 
-use netns_socket::{Identity, TcpState};
+use netns_socket::{Domain, Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
 use super::publish::Plan;
-use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip, protocol_of};
+use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip};
 use crate::Reason;
 use crate::publish::Protocol;
 use crate::stats::Outcome;
@@ -128,17 +128,18 @@ impl<K: Kernel> Engine<K> {
         k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
     }
 
-    /// Whether a host socket is bound to a published address and has no connection. (On UDP
-    /// sockets listen(2) does nothing but fail.)
+    /// Whether a host socket is bound to a published address, and to no more than what is published,
+    /// and has no connection. Clients that were bound to a source port may have a wildcard there.
+    /// (On UDP sockets listen(2) does nothing but fail.)
     fn may_listen(&self, k: &mut K, sock: &K::Sock, id: &Identity) -> bool {
         if !id.is_tcp() {
             return true;
         }
         let state = k.tcp_state(sock);
+        let both = id.domain == Domain::Inet6 && !k.is_v6_only(sock);
         matches!(state, Some(TcpState::Close | TcpState::Listen))
-            && protocol_of(id)
-                .zip(k.local(sock))
-                .is_some_and(|(protocol, local)| self.facts.ports.is_published(protocol, local))
+            && k.local(sock)
+                .is_some_and(|local| self.facts.ports.covers(Protocol::Tcp, local, both))
     }
 
     /// The socket itself if it lives in the container, or a new one in its place.

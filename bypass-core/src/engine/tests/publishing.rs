@@ -146,6 +146,20 @@ fn nobody_listens_on_a_host_port_that_is_not_published() {
 }
 
 #[test]
+fn a_source_port_with_a_published_number_opens_no_further_address() {
+    for (v6_only, host) in [(true, "0.0.0.0:8080"), (false, "0.0.0.0:8080"), (false, "[::]:8080")] {
+        let mut scene = published(&[(Protocol::Tcp, host, 80)]);
+        scene.k.open(FD, HOST, Domain::Inet6, TCP);
+        // A client that had bound this source port, and whose connection was refused.
+        let held = scene.k.table[&FD];
+        scene.k.socks[held].v6_only = v6_only;
+        scene.k.socks[held].local = addr("[::]:8080");
+        assert_eq!(scene.listen(), Some(Answer::Fail(Errno::INVAL)), "{v6_only} {host}");
+        assert_eq!(scene.k.host_listens, 0, "{v6_only} {host}");
+    }
+}
+
+#[test]
 fn datagram_servers_are_pinned_or_stay() {
     for (host, bound) in [
         ("0.0.0.0:5300", Some(addr("0.0.0.0:5300"))),
