@@ -357,8 +357,14 @@ impl Kernel for Live {
         self.ports.bind(twin, choice, pin.is_some(), beside)
     }
 
-    fn serve(&mut self, twin: &OwnedFd, choice: &Choice, pin: Option<u32>, old: Option<&OwnedFd>) {
-        self.ports.serve(choice, pin, twin, old);
+    fn serve(
+        &mut self,
+        twin: &OwnedFd,
+        choice: &Choice,
+        pin: Option<u32>,
+        inside: Option<&OwnedFd>,
+    ) {
+        self.ports.serve(choice, pin, twin, inside);
     }
 
     fn serve_from_inside(&mut self, tid: i32, sock: &OwnedFd, indices: &[Index], addr: SocketAddr) {

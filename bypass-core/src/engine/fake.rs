@@ -491,8 +491,12 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn serve(&mut self, twin: &usize, choice: &Choice, _pin: Option<u32>, _old: Option<&usize>) {
+    fn serve(&mut self, twin: &usize, choice: &Choice, _pin: Option<u32>, inside: Option<&usize>) {
         assert!(self.table.values().any(|sock| sock == twin), "the target does not hold it");
+        if let Some(inside) = inside {
+            assert!(*inside > *twin, "the target may have duplicates of it");
+            assert_eq!(self.socks[*inside].netns, CONTAINER);
+        }
         self.served.extend(choice.own.iter().map(|index| (*index, choice.families)));
     }
 

@@ -181,14 +181,15 @@ pub(crate) trait Kernel {
         pin: Option<u32>,
         beside: Option<&Self::Sock>,
     ) -> Result<(), Errno>;
-    /// The target has the bound twin now. `old` is the container socket in whose place it is, if
-    /// it is not one of the host already.
+    /// The target has the bound twin now. `inside` is a container socket that is bound as the one in
+    /// whose place the twin is would have been, and that the target does not have; `None` if that
+    /// one was of the host already.
     fn serve(
         &mut self,
         twin: &Self::Sock,
         choice: &Choice,
         pin: Option<u32>,
-        old: Option<&Self::Sock>,
+        inside: Option<&Self::Sock>,
     );
     /// A datagram socket of the target that stays in the container is to be reached by these host
     /// addresses. It is bound to `addr`.

@@ -188,14 +188,14 @@ impl Ports {
         bound
     }
 
-    /// The socket that was bound is the application's from now on. `old` is the container socket
-    /// in whose place it is, bound to the container's port; it keeps the port from others there.
+    /// The socket that was bound is the application's from now on. `inside` is a container socket
+    /// that nobody else has, bound to the container's port; it keeps the port from others there.
     pub(crate) fn serve(
         &self,
         choice: &Choice,
         pin: Option<u32>,
         socket: &OwnedFd,
-        old: Option<&OwnedFd>,
+        inside: Option<&OwnedFd>,
     ) {
         let shared = &self.0;
         let Some(primary) = choice.own.first().and_then(|index| shared.table.get(*index)) else {
@@ -214,12 +214,12 @@ impl Ports {
             slot.serve_by_relay(given, Reach::Host { entry: primary, pin });
         }
         let relay = (primary.protocol == Protocol::Udp).then(|| shared.relay()).flatten();
-        match old.map(OwnedFd::try_clone).transpose() {
+        match inside.map(OwnedFd::try_clone).transpose() {
             Ok(None) => {}
-            Ok(Some(old)) => {
+            Ok(Some(inside)) => {
                 let mut first = shared.lock(choice.own.get(..1).unwrap_or_default());
                 if let Some(slot) = first.first_mut() {
-                    slot.hold_inside(old, relay.as_ref());
+                    slot.hold_inside(inside, relay.as_ref());
                 }
             }
             Err(error) => tracing::warn!(%error, "the port is not held inside"),

@@ -42,7 +42,7 @@ pub(super) enum Given {
     Udp(u64),
 }
 
-/// The container socket in whose place the application's socket is.
+/// A container socket that is bound as the application's would have been.
 #[expect(dead_code, reason = "held for what their end brings about")]
 enum Inside {
     /// What comes to it is relayed: nobody is connected to a UDP port, so nothing tells whom to
