@@ -387,6 +387,10 @@ impl Kernel for Live {
         self.ports.serving(index)
     }
 
+    fn is_applications(&mut self, index: Index, host: SocketAddr, device: u32) -> bool {
+        self.ports.is_applications(index, host, device)
+    }
+
     fn connect(&mut self, sock: &OwnedFd, addr: &RawSockAddr, blocking: bool) -> Step {
         step(without_waiting(sock, || connect_at_once(sock, addr, blocking)), blocking)
     }

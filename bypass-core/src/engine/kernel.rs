@@ -208,6 +208,9 @@ pub(crate) trait Kernel {
     fn name_inside(&mut self, index: Index) -> Option<SocketAddr>;
     /// The families in which an application serves the published address, if one does.
     fn serving(&mut self, index: Index) -> Option<Families>;
+    /// Whether connections to this address of a published one, which come in by this device, are the
+    /// application's and not another program's.
+    fn is_applications(&mut self, index: Index, host: SocketAddr, device: u32) -> bool;
 
     /// connect(2) on a socket that the target holds too, without waiting: a container socket, or
     /// a UDP socket.

@@ -204,7 +204,7 @@ impl Ports {
         let primary = *primary;
         let given = match primary.protocol {
             Protocol::Tcp => shared.watch(socket),
-            Protocol::Udp => rustix::fs::fstat(socket).ok().map(|stat| Given::Udp(stat.st_ino)),
+            Protocol::Udp => inode_of(socket).map(Given::Udp),
         };
         for mut slot in shared.lock(&choice.own) {
             let reach = Reach::Host { entry: *slot.entry(), pin };
@@ -270,6 +270,16 @@ impl Ports {
     /// The families of the application that has the address of this slot.
     pub(crate) fn serving(&self, index: Index) -> Option<Families> {
         self.0.lock(&[index]).first()?.serving()
+    }
+
+    /// Whether it is the application that gets the connections to `host`, the address of this slot,
+    /// which come in by `device`. While its socket does not listen, another program may, with
+    /// `SO_REUSEADDR`.
+    pub(crate) fn is_applications(&self, index: Index, host: SocketAddr, device: u32) -> bool {
+        let listener = netns_socket::listener_at(host, device)
+            .inspect_err(|error| tracing::debug!(%error, "who listens cannot be told"));
+        let Ok(Some(inode)) = listener else { return false };
+        self.0.lock(&[index]).first().is_some_and(|slot| slot.has(inode))
     }
 }
 
@@ -339,7 +349,12 @@ impl Shared {
         vigil
             .watch(socket)
             .inspect_err(|error| tracing::warn!(%error, "a published socket is not watched"))
-            .map(Given::Watched)
             .ok()
+            .zip(inode_of(socket))
+            .map(|(watched, inode)| Given::Watched(watched, inode))
     }
+}
+
+fn inode_of(socket: &OwnedFd) -> Option<u64> {
+    rustix::fs::fstat(socket).ok().map(|stat| stat.st_ino)
 }

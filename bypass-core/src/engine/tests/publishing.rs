@@ -233,6 +233,18 @@ fn without_an_own_service_loopback_is_the_containers() {
 }
 
 #[test]
+fn another_program_of_the_host_is_not_the_own_service() {
+    let mut scene = web();
+    // The application has bound its port and does not listen there.
+    scene.k.served.insert(0, Families { v4: true, v6: false });
+    scene.k.others_listen = true;
+    scene.peer("127.0.0.1:8080", Peer::Accepts);
+    assert_eq!(scene.connect("127.0.0.1:80"), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    assert_eq!(scene.k.at(FD).peer, Some(addr("127.0.0.1:80")));
+}
+
+#[test]
 fn a_denied_loopback_is_denied_on_published_ports_too() {
     let mut scene = web();
     let deny = Policy::builder().deny(["127.0.0.0/8".parse().unwrap()]).build();
