@@ -357,8 +357,14 @@ impl Kernel for Live {
         self.ports.bind(twin, choice, pin.is_some(), beside)
     }
 
-    fn serve(&mut self, twin: &OwnedFd, choice: &Choice, pin: Option<u32>, old: Option<&OwnedFd>) {
-        self.ports.serve(choice, pin, twin, old);
+    fn serve(
+        &mut self,
+        twin: &OwnedFd,
+        choice: &Choice,
+        pin: Option<u32>,
+        inside: Option<&OwnedFd>,
+    ) {
+        self.ports.serve(choice, pin, twin, inside);
     }
 
     fn serve_from_inside(&mut self, tid: i32, sock: &OwnedFd, indices: &[Index], addr: SocketAddr) {
@@ -384,6 +390,10 @@ impl Kernel for Live {
 
     fn serving(&mut self, index: Index) -> Option<Families> {
         self.ports.serving(index)
+    }
+
+    fn is_applications(&mut self, index: Index, host: SocketAddr, device: u32) -> bool {
+        self.ports.is_applications(index, host, device)
     }
 
     fn connect(&mut self, sock: &OwnedFd, addr: &RawSockAddr, blocking: bool) -> Step {

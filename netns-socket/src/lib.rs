@@ -63,6 +63,7 @@ mod flags;
 mod foreign;
 mod identity;
 mod inside;
+mod listener;
 mod netlink;
 pub mod options;
 mod pin;
@@ -89,6 +90,7 @@ pub use crate::identity::{Domain, Identity, Kind, TcpState, own_netns_cookie, tc
 pub use crate::inside::{
     InsideError, MAX_AT_ONCE, socket_inside, sockets_inside, unprivileged_port_start,
 };
+pub use crate::listener::listener_at;
 pub use crate::pin::{PinError, Pinned, pin, pinned_to};
 pub use crate::route::{Egress, RouteError, Router};
 pub use crate::state::{Applied, ApplyError, Captured, Refusal, SocketState};

@@ -89,14 +89,14 @@ impl<K: Kernel> Engine<K> {
         let normal = Destination::of(dest);
         let verdict = self.facts.policy.decide(&normal);
         if !matches!(verdict, Verdict::Deny(_))
-            && let Some(host) = self.own_service(k, &call, &normal)
+            && let Some(service) = self.own_service(k, &call, &normal)
             && k.tcp_state(&call.sock) == Some(TcpState::Close)
         {
             let reason = match verdict {
                 Verdict::Leave(reason) => reason,
                 _ => Reason::Published,
             };
-            return self.connect_own_service(k, note, call, host, reason, now);
+            return self.connect_own_service(k, note, call, service, reason, now);
         }
         match verdict {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),

@@ -90,6 +90,8 @@ pub(super) struct Fake {
     pub(super) host_bind: Result<(), Errno>,
     /// Host sockets that were bound at a published address, with their pin.
     pub(super) host_binds: Vec<(SocketAddr, Option<u32>)>,
+    /// Another program of the host listens at the published addresses.
+    pub(super) others_listen: bool,
     pub(super) names_inside: HashMap<Index, SocketAddr>,
     /// Published addresses that a container socket serves, and its own.
     pub(super) from_inside: Vec<(Index, SocketAddr)>,
@@ -140,6 +142,7 @@ impl Default for Fake {
             served: HashMap::new(),
             host_bind: Ok(()),
             host_binds: Vec::new(),
+            others_listen: false,
             names_inside: HashMap::new(),
             from_inside: Vec::new(),
             shut: Vec::new(),
@@ -488,8 +491,12 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn serve(&mut self, twin: &usize, choice: &Choice, _pin: Option<u32>, _old: Option<&usize>) {
+    fn serve(&mut self, twin: &usize, choice: &Choice, _pin: Option<u32>, inside: Option<&usize>) {
         assert!(self.table.values().any(|sock| sock == twin), "the target does not hold it");
+        if let Some(inside) = inside {
+            assert!(*inside > *twin, "the target may have duplicates of it");
+            assert_eq!(self.socks[*inside].netns, CONTAINER);
+        }
         self.served.extend(choice.own.iter().map(|index| (*index, choice.families)));
     }
 
@@ -516,6 +523,10 @@ impl Kernel for Fake {
 
     fn serving(&mut self, index: Index) -> Option<Families> {
         self.served.get(&index).copied()
+    }
+
+    fn is_applications(&mut self, index: Index, _host: SocketAddr, _device: u32) -> bool {
+        self.served.contains_key(&index) && !self.others_listen
     }
 
     fn note_epoll(&mut self) {}

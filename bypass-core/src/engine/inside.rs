@@ -6,20 +6,21 @@
 //! only to its own port there. What is refused on the host is tried in the container, where
 //! another socket may serve that port on loopback.
 //!
-//! The client gets the socket only once it is connected. From then on no call connects it
-//! anywhere else: see [`Kernel::shut_down`].
+//! The client gets the socket only once it is connected, and connected to the application: while
+//! that does not listen, another program of the host can. From then on no call connects it anywhere
+//! else: see [`Kernel::shut_down`].
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use netns_socket::Egress;
+use netns_socket::{Egress, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{Destination, SockAddr};
 
 use super::connect::{ConnectCall, Ended, is_wildcard};
 use super::{Answer, Engine, Installed, Kernel, LOOPBACK_DEVICE, Place, Step, Target};
 use crate::Reason;
-use crate::ports::in_family;
+use crate::ports::{Index, in_family};
 use crate::publish::Protocol;
 use crate::stats::Outcome;
 
@@ -30,7 +31,7 @@ impl<K: Kernel> Engine<K> {
         k: &mut K,
         call: &ConnectCall<K>,
         dest: &Destination,
-    ) -> Option<SocketAddr> {
+    ) -> Option<OwnService> {
         let ports = &self.facts.ports;
         ports.of_port(Protocol::Tcp, dest.port).next()?;
         if !dest.is_loopback() && !k.is_own_address(call.target.tid, dest.ip) {
@@ -42,21 +43,23 @@ impl<K: Kernel> Engine<K> {
                 .of_port(Protocol::Tcp, dest.port)
                 .filter(|(_, entry)| (entry.host.is_ipv4() == dest.ip.is_ipv4()) == same_family)
                 .find(|(index, _)| k.serving(*index).is_some_and(|families| families.has(dest.ip)))
-                .and_then(|(_, entry)| in_family(call.id.domain, entry.reach()))
+                .and_then(|(index, entry)| {
+                    Some(OwnService { index, host: in_family(call.id.domain, entry.reach())? })
+                })
         })
     }
 
-    /// Connects to the published port at `host`, or else in the container.
+    /// Connects to the published port, or else in the container.
     pub(super) fn connect_own_service(
         &mut self,
         k: &mut K,
         note: K::Note,
         call: ConnectCall<K>,
-        host: SocketAddr,
+        service: OwnService,
         reason: Reason,
         now: Instant,
     ) -> Ended {
-        match self.reach_own_service(k, &note, &call, host) {
+        match self.reach_own_service(k, &note, &call, service) {
             None => self.leave(k, note, call, reason, now),
             Some(Installed::Gone) => Some((Outcome::Gone, Reason::Published)),
             Some(_) => {
@@ -81,7 +84,7 @@ impl<K: Kernel> Engine<K> {
         k: &mut K,
         note: &K::Note,
         call: &ConnectCall<K>,
-        host: SocketAddr,
+        OwnService { index, host }: OwnService,
     ) -> Option<Installed> {
         let device = match k.egress(host.ip().to_canonical(), 0) {
             Egress::Device { ifindex } => ifindex,
@@ -103,6 +106,12 @@ impl<K: Kernel> Engine<K> {
         if k.connect_twin(&twin, &SockAddr::from(host).encode(), true) != Step::Done {
             return None;
         }
+        // With TCP_FASTOPEN_CONNECT it may not even have begun. It may be half over by now.
+        let stands =
+            matches!(k.tcp_state(&twin), Some(TcpState::Established | TcpState::CloseWait));
+        if !stands || !k.is_applications(index, host, device) {
+            return None;
+        }
         k.finish(&twin, &call.sock, &call.id, place).ok()?;
         if !k.transplant(tid, fd, &call.sock, &twin) {
             return None;
@@ -110,4 +119,11 @@ impl<K: Kernel> Engine<K> {
         let installed = k.install(note, tid, fd, &twin);
         (installed != Installed::Refused).then_some(installed)
     }
+}
+
+/// A published port of the container, and where the host reaches it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnService {
+    index: Index,
+    host: SocketAddr,
 }

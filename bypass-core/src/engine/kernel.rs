@@ -181,14 +181,15 @@ pub(crate) trait Kernel {
         pin: Option<u32>,
         beside: Option<&Self::Sock>,
     ) -> Result<(), Errno>;
-    /// The target has the bound twin now. `old` is the container socket in whose place it is, if
-    /// it is not one of the host already.
+    /// The target has the bound twin now. `inside` is a container socket that is bound as the one in
+    /// whose place the twin is would have been, and that the target does not have; `None` if that
+    /// one was of the host already.
     fn serve(
         &mut self,
         twin: &Self::Sock,
         choice: &Choice,
         pin: Option<u32>,
-        old: Option<&Self::Sock>,
+        inside: Option<&Self::Sock>,
     );
     /// A datagram socket of the target that stays in the container is to be reached by these host
     /// addresses. It is bound to `addr`.
@@ -212,6 +213,9 @@ pub(crate) trait Kernel {
     fn name_inside(&mut self, index: Index) -> Option<SocketAddr>;
     /// The families in which an application serves the published address, if one does.
     fn serving(&mut self, index: Index) -> Option<Families>;
+    /// Whether connections to this address of a published one, which come in by this device, are the
+    /// application's and not another program's.
+    fn is_applications(&mut self, index: Index, host: SocketAddr, device: u32) -> bool;
 
     /// connect(2) on a socket that the target holds too, without waiting: a container socket, or
     /// a UDP socket.

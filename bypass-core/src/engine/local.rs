@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use netns_socket::{Identity, TcpState};
+use netns_socket::{Domain, Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
@@ -123,8 +123,8 @@ impl<K: Kernel> Engine<K> {
         k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
     }
 
-    /// `None` for a host socket that may not listen: one that is not bound to a published address,
-    /// or has a connection.
+    /// `None` for a host socket that may not listen: one that has a connection, or is bound to more
+    /// than what is published. Clients that were bound to a source port may have a wildcard there.
     fn listen_on_host(
         &self,
         k: &mut K,
@@ -140,8 +140,11 @@ impl<K: Kernel> Engine<K> {
             return None;
         }
         let local = k.local(sock)?;
-        self.facts.ports.by_host(Protocol::Tcp, local)?;
-        Some(k.listen_published(sock, backlog, local))
+        let both = id.domain == Domain::Inet6 && !k.is_v6_only(sock);
+        self.facts
+            .ports
+            .covers(Protocol::Tcp, local, both)
+            .then(|| k.listen_published(sock, backlog, local))
     }
 
     /// The socket itself if it lives in the container, or a new one in its place.

@@ -1,14 +1,15 @@
 //! Published ports: a bind that is carried out on the host.
 //!
 //! ```text
-//! twin, pinned if it is UDP ─ bind at the published host address ─ bind the container socket
+//! twin, pinned if it is UDP ─ bind at the published host address ─ bind a second container socket
 //!   ├ either failed ─ answer that errno (the container socket is as it was)
 //!   └ both done     ─ install the twin ─ answer 0
 //! ```
 //!
-//! The container socket is bound as well, though it is about to be closed: so an address that the
-//! container does not have, or a port that another of its sockets has, gives the error that it
-//! would have given.
+//! A container socket is bound as well: so an address that the container does not have, or a port
+//! that another of its sockets has, gives the error that it would have given. It is a second one,
+//! since it is kept. The program may have duplicates of its own, and could use them to make whoever
+//! reads, sends or closes it here wait: a held socket lock, `UDP_CORK`, `SO_LINGER`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -109,8 +110,12 @@ impl<K: Kernel> Engine<K> {
         let twin = k
             .twin(tid, &sock, id, place)
             .and_then(|twin| k.finish(&twin, &sock, id, place).map(|()| twin));
-        let twin = match twin {
-            Ok(twin) => twin,
+        let inside = |k: &mut K| {
+            let inside = k.twin(tid, &sock, id, Place::Container)?;
+            k.finish(&inside, &sock, id, Place::Container).map(|()| inside)
+        };
+        let (twin, inside) = match twin.and_then(|twin| Ok((twin, inside(k)?))) {
+            Ok(both) => both,
             Err(error) => {
                 let reason = match error {
                     TwinError::Option(name) => {
@@ -124,27 +129,26 @@ impl<K: Kernel> Engine<K> {
                 return;
             }
         };
-        let bound = k.bind_published(&twin, choice, pin, None).and_then(|()| k.bind(&sock, addr));
+        let bound = k.bind_published(&twin, choice, pin, None).and_then(|()| k.bind(&inside, addr));
         if let Err(errno) = bound {
             self.stats.count(Outcome::Failed, Reason::Published);
             k.answer(note, Answer::Fail(errno));
             return;
         }
-        // From here on the container socket is bound: if the twin cannot take its place, the
-        // bind has acted in the container.
-        let left = |engine: &Self, k: &mut K, note, reason| {
-            engine.stats.count(Outcome::Left, reason);
-            k.answer(note, Answer::Success);
+        // If the twin cannot take its place, the container socket is bound after all.
+        let left = |engine: &Self, k: &mut K, note, inside, reason| {
+            drop(inside);
+            engine.bind_inside(k, note, &sock, addr, reason);
         };
         if !k.transplant(tid, fd, &sock, &twin) {
-            return left(self, k, note, Reason::Epoll);
+            return left(self, k, note, inside, Reason::Epoll);
         }
         match k.install(&note, tid, fd, &twin) {
             Installed::Done => {}
             Installed::Gone => return self.stats.count(Outcome::Gone, Reason::Published),
-            Installed::Refused => return left(self, k, note, Reason::Install),
+            Installed::Refused => return left(self, k, note, inside, Reason::Install),
         }
-        k.serve(&twin, choice, pin, Some(&sock));
+        k.serve(&twin, choice, pin, Some(&inside));
         tracing::debug!(tid, fd, host = %choice.bind, "published");
         // The old socket's last holder may be us: its epoll registration must be gone before
         // the program looks.

@@ -191,14 +191,14 @@ impl Ports {
         bound
     }
 
-    /// The socket that was bound is the application's from now on. `old` is the container socket
-    /// in whose place it is, bound to the container's port; it keeps the port from others there.
+    /// The socket that was bound is the application's from now on. `inside` is a container socket
+    /// that nobody else has, bound to the container's port; it keeps the port from others there.
     pub(crate) fn serve(
         &self,
         choice: &Choice,
         pin: Option<u32>,
         socket: &OwnedFd,
-        old: Option<&OwnedFd>,
+        inside: Option<&OwnedFd>,
     ) {
         let shared = &self.0;
         let Some(primary) = choice.own.first().and_then(|index| shared.table.get(*index)) else {
@@ -207,7 +207,7 @@ impl Ports {
         let primary = *primary;
         let given = match primary.protocol {
             Protocol::Tcp => shared.watch(socket),
-            Protocol::Udp => rustix::fs::fstat(socket).ok().map(|stat| Given::Udp(stat.st_ino)),
+            Protocol::Udp => inode_of(socket).map(Given::Udp),
         };
         for mut slot in shared.lock(&choice.own) {
             let reach = Reach::Host { entry: *slot.entry(), pin };
@@ -217,12 +217,12 @@ impl Ports {
             slot.serve_by_relay(given, Reach::Host { entry: primary, pin });
         }
         let relay = (primary.protocol == Protocol::Udp).then(|| shared.relay()).flatten();
-        match old.map(OwnedFd::try_clone).transpose() {
+        match inside.map(OwnedFd::try_clone).transpose() {
             Ok(None) => {}
-            Ok(Some(old)) => {
+            Ok(Some(inside)) => {
                 let mut first = shared.lock(choice.own.get(..1).unwrap_or_default());
                 if let Some(slot) = first.first_mut() {
-                    slot.hold_inside(old, relay.as_ref());
+                    slot.hold_inside(inside, relay.as_ref());
                 }
             }
             Err(error) => tracing::warn!(%error, "the port is not held inside"),
@@ -300,6 +300,16 @@ impl Ports {
     pub(crate) fn serving(&self, index: Index) -> Option<Families> {
         self.0.lock(&[index]).first()?.serving()
     }
+
+    /// Whether it is the application that gets the connections to `host`, the address of this slot,
+    /// which come in by `device`. While its socket does not listen, another program may, with
+    /// `SO_REUSEADDR`.
+    pub(crate) fn is_applications(&self, index: Index, host: SocketAddr, device: u32) -> bool {
+        let listener = netns_socket::listener_at(host, device)
+            .inspect_err(|error| tracing::debug!(%error, "who listens cannot be told"));
+        let Ok(Some(inode)) = listener else { return false };
+        self.0.lock(&[index]).first().is_some_and(|slot| slot.has(inode))
+    }
 }
 
 impl Default for Ports {
@@ -368,7 +378,12 @@ impl Shared {
         vigil
             .watch(socket)
             .inspect_err(|error| tracing::warn!(%error, "a published socket is not watched"))
-            .map(Given::Watched)
             .ok()
+            .zip(inode_of(socket))
+            .map(|(watched, inode)| Given::Watched(watched, inode))
     }
+}
+
+fn inode_of(socket: &OwnedFd) -> Option<u64> {
+    rustix::fs::fstat(socket).ok().map(|stat| stat.st_ino)
 }

@@ -37,12 +37,13 @@ pub(super) struct Slot {
 /// A socket that the application has, and how its end is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Given {
-    Watched(Watched),
+    /// With its inode.
+    Watched(Watched, u64),
     /// A UDP socket of the host, by its inode.
     Udp(u64),
 }
 
-/// The container socket in whose place the application's socket is.
+/// A container socket that is bound as the application's would have been.
 #[expect(dead_code, reason = "held for what their end brings about")]
 enum Inside {
     /// What comes to it is relayed: nobody is connected to a UDP port, so nothing tells whom to
@@ -119,6 +120,13 @@ impl Slot {
         self.serving.filter(|_| !self.sockets.is_empty())
     }
 
+    /// Whether this is one of the application's sockets.
+    pub(super) fn has(&self, inode: u64) -> bool {
+        self.sockets.iter().any(|socket| match socket {
+            Given::Watched(_, of) | Given::Udp(of) => *of == inode,
+        })
+    }
+
     /// Relays datagrams from the front to whatever application there is.
     pub(super) fn relay_datagrams(&mut self, relay: &Relay) -> std::io::Result<()> {
         if let (Some(front), None, Protocol::Udp) = (&self.front, &self.route, self.entry.protocol)
@@ -191,12 +199,12 @@ impl Slot {
     /// Those of the application's sockets that are still open.
     fn open(&self, vigil: &Vigil) -> Option<Vec<Given>> {
         let any = |wanted: fn(&Given) -> bool| self.sockets.iter().any(wanted);
-        let watched = any(|socket| matches!(socket, Given::Watched(_)));
+        let watched = any(|socket| matches!(socket, Given::Watched(..)));
         let watched = if watched { vigil.open().ok()? } else { Vec::new() };
         let udp = any(|socket| matches!(socket, Given::Udp(_)));
         let udp = if udp { netns_socket::udp_inodes().ok()? } else { HashSet::new() };
         let open = self.sockets.iter().filter(|socket| match socket {
-            Given::Watched(socket) => watched.contains(socket),
+            Given::Watched(socket, _) => watched.contains(socket),
             Given::Udp(inode) => udp.contains(inode),
         });
         Some(open.copied().collect())

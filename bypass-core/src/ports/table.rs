@@ -132,6 +132,14 @@ impl Table {
             .filter(move |(_, e)| e.protocol == protocol && e.container_port == container_port)
     }
 
+    /// Whether all that a socket with this local address can be reached by is published. `both`
+    /// says that it is an IPv6 socket without `IPV6_V6ONLY`: its wildcard is that of IPv4 as well.
+    pub(crate) fn covers(&self, protocol: Protocol, local: SocketAddr, both: bool) -> bool {
+        let v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), local.port());
+        let dual = both && local.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        self.is_published(protocol, local) && (!dual || self.is_published(protocol, v4))
+    }
+
     /// Whether a host socket with this local address is bound to a published port, and not to
     /// the source port of some connection.
     pub(crate) fn is_published(&self, protocol: Protocol, local: SocketAddr) -> bool {
@@ -151,8 +159,6 @@ impl Table {
             entry.protocol == protocol
                 && entry.host.port() == local.port()
                 && (entry.host.ip() == ip
-                    // A dual-stack wildcard covers both families.
-                    || ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && entry.is_wildcard()
                     || entry.is_wildcard() && entry.host.is_ipv4() == ip.is_ipv4())
         })
     }
@@ -351,6 +357,25 @@ mod tests {
         ] {
             let got = table.covered(Protocol::Tcp, local.parse().unwrap(), v6_only);
             assert_eq!(got, covered, "{local}");
+        }
+    }
+
+    #[test]
+    fn the_wildcard_of_both_families_is_covered_only_if_both_are_published() {
+        let (v4, v6) = (("0.0.0.0:8080", 80), ("[::]:8080", 80));
+        for (entries, local, both, covered) in [
+            (&[v4][..], "[::]:8080", false, false),
+            (&[v4], "[::]:8080", true, false),
+            (&[v4], "[::ffff:0.0.0.0]:8080", true, true),
+            (&[v6], "[::]:8080", false, true),
+            (&[v6], "[::]:8080", true, false),
+            (&[v6], "0.0.0.0:8080", false, false),
+            (&[v4, v6], "[::]:8080", true, true),
+            (&[("198.18.0.1:8080", 80)], "0.0.0.0:8080", false, false),
+            (&[("[fd00::1]:8080", 80)], "[::]:8080", false, false),
+        ] {
+            let covers = table(entries).covers(Protocol::Tcp, local.parse().unwrap(), both);
+            assert_eq!(covers, covered, "{entries:?} {local} {both}");
         }
     }
 

@@ -24,6 +24,7 @@ mod clients;
 mod connection;
 mod limits;
 mod poller;
+mod sources;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use rustix::event::epoll::{Event, EventFlags};
 
 use super::limits::Allowance;
 use super::poller::{Poller, Token};
+use super::sources::Sources;
 use super::{Clock, Shared};
 
 /// Events taken from the kernel at a time.
@@ -34,6 +35,7 @@ pub(super) trait Served: Send {
 pub(super) struct Common {
     pub(super) poller: Poller,
     pub(super) allowance: Allowance,
+    pub(super) sources: Sources,
     /// The time of this turn.
     pub(super) now: Instant,
     /// Nothing ends by time before this.
@@ -59,7 +61,8 @@ pub(super) struct Turn {
 impl Turn {
     pub(super) fn new(poller: Poller, shared: Arc<Shared>, clock: Clock) -> Self {
         let allowance = Allowance::new(shared.limits);
-        let common = Common { poller, allowance, now: clock(), deadline: None };
+        let sources = Sources::default();
+        let common = Common { poller, allowance, sources, now: clock(), deadline: None };
         Self { shared, routes: HashMap::new(), buffer: vec![0; BUFFER], common, clock }
     }
 

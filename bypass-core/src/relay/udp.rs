@@ -1,5 +1,6 @@
 //! A UDP front: one connected socket towards the application for each client.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -12,6 +13,7 @@ use super::Backend;
 use super::clients::{Client, Clients, IDLE};
 use super::limits::{Limits, Permit, UDP};
 use super::poller::{Token, Watched};
+use super::sources::Source;
 use super::turn::{Common, Served};
 
 /// Datagrams taken from one socket before others get their turn.
@@ -34,6 +36,7 @@ pub(super) struct UdpRoute {
 struct Flow {
     socket: Watched,
     _permit: Permit<UDP>,
+    _source: Option<Source>,
 }
 
 impl UdpRoute {
@@ -97,6 +100,10 @@ impl UdpRoute {
     }
 
     fn open(&mut self, client: Client, common: &mut Common) -> Option<u32> {
+        if common.sources.has(client.address) {
+            tracing::debug!("what was relayed to an application came back");
+            return None;
+        }
         let mut address = client.address;
         address.set_ip(address.ip().to_canonical());
         let socket = self
@@ -121,7 +128,8 @@ impl UdpRoute {
             .watch(socket, token, EventFlags::IN)
             .inspect_err(|error| tracing::debug!(%error, "a flow cannot be watched"))
             .ok()?;
-        self.clients.insert(id, client, Flow { socket, _permit: permit }, common.now);
+        let flow = Flow { _source: common.sources.add(socket.as_fd()), socket, _permit: permit };
+        self.clients.insert(id, client, flow, common.now);
         common.tick_at(common.now + IDLE);
         Some(id)
     }

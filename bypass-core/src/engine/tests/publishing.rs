@@ -146,6 +146,20 @@ fn nobody_listens_on_a_host_port_that_is_not_published() {
 }
 
 #[test]
+fn a_source_port_with_a_published_number_opens_no_further_address() {
+    for (v6_only, host) in [(true, "0.0.0.0:8080"), (false, "0.0.0.0:8080"), (false, "[::]:8080")] {
+        let mut scene = published(&[(Protocol::Tcp, host, 80)]);
+        scene.k.open(FD, HOST, Domain::Inet6, TCP);
+        // A client that had bound this source port, and whose connection was refused.
+        let held = scene.k.table[&FD];
+        scene.k.socks[held].v6_only = v6_only;
+        scene.k.socks[held].local = addr("[::]:8080");
+        assert_eq!(scene.listen(), Some(Answer::Fail(Errno::INVAL)), "{v6_only} {host}");
+        assert_eq!(scene.k.host_listens, 0, "{v6_only} {host}");
+    }
+}
+
+#[test]
 fn datagram_servers_are_pinned_or_stay() {
     for (host, bound) in [
         ("0.0.0.0:5300", Some(addr("0.0.0.0:5300"))),
@@ -216,6 +230,18 @@ fn without_an_own_service_loopback_is_the_containers() {
         assert_eq!(scene.connect(dest), Some(Answer::Success), "{served:?} {peer:?} {dest}");
         assert_eq!(scene.k.at(FD).netns, CONTAINER, "{served:?} {peer:?} {dest}");
     }
+}
+
+#[test]
+fn another_program_of_the_host_is_not_the_own_service() {
+    let mut scene = web();
+    // The application has bound its port and does not listen there.
+    scene.k.served.insert(0, Families { v4: true, v6: false });
+    scene.k.others_listen = true;
+    scene.peer("127.0.0.1:8080", Peer::Accepts);
+    assert_eq!(scene.connect("127.0.0.1:80"), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    assert_eq!(scene.k.at(FD).peer, Some(addr("127.0.0.1:80")));
 }
 
 #[test]

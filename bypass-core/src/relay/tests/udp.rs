@@ -130,6 +130,29 @@ fn a_front_that_finds_no_room_renews_its_own_flows_only() {
     asks(&clients[0], other_front, b"room");
 }
 
+/// As those of an application whose socket is connected to somebody else.
+#[test]
+fn datagrams_that_come_back_are_not_relayed_again() {
+    let fixture = Fixture::new(MANY);
+    let [first, second] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let [first_at, second_at] = [&first, &second].map(|front| front.local_addr().unwrap());
+    // The one is relayed to itself, the other to the one.
+    let routes = [first, second].map(|front| {
+        let backend = Box::new(Open(move |_| udp_to(first_at)));
+        fixture.relay.udp(front.into(), backend).unwrap()
+    });
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for front in [first_at, second_at] {
+        client.send_to(b"question", front).unwrap();
+    }
+    // Each question takes some turns of the thread, in which others would come back.
+    let (_route, front) = fixture.udp("127.0.0.1:0", echo("127.0.0.1:0"));
+    for _ in 0..10 {
+        asks(&client, front, b"question");
+    }
+    assert_eq!(routes.map(|route| route.flows()), [1, 1]);
+}
+
 #[test]
 fn datagrams_for_nobody_are_drained() {
     let fixture = Fixture::new(MANY);
