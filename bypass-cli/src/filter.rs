@@ -62,6 +62,9 @@ const MPTCP: u64 = libc::IPPROTO_MPTCP as u64;
 ///   was built without it.
 /// - An MPTCP socket cannot be bypassed: refused as by a kernel without MPTCP, after
 ///   which programs take TCP.
+/// - An IPv6 source route leads elsewhere than the destination that was judged, and takes no
+///   privilege (for IPv4 it does): refused as an option, among those of RFC 2292 and with a flow
+///   label.
 const ALWAYS: &[Rule] = &[
     Rule { name: "connect", number: libc::SYS_connect, action: Action::Notify, when: &[] },
     Rule { name: "bind", number: libc::SYS_bind, action: Action::Notify, when: &[] },
@@ -107,9 +110,24 @@ const ALWAYS: &[Rule] = &[
         name: "socket",
         number: libc::SYS_socket,
         action: Action::Refuse(Errno::PROTONOSUPPORT),
-        when: &[When::Masked { arg: 2, mask: u32::MAX as u64, value: MPTCP }],
+        when: &[When::Masked { arg: 2, mask: INT, value: MPTCP }],
     },
+    ipv6_option(&[IPV6, When::Masked { arg: 2, mask: INT, value: RTHDR }]),
+    ipv6_option(&[IPV6, When::Masked { arg: 2, mask: INT, value: PKTOPTIONS }]),
+    ipv6_option(&[IPV6, When::Masked { arg: 2, mask: INT, value: FLOWLABEL }]),
 ];
+
+/// Refuses one option of [`IPV6`].
+const fn ipv6_option(when: &'static [When]) -> Rule {
+    let action = Action::Refuse(Errno::PERM);
+    Rule { name: "setsockopt", number: libc::SYS_setsockopt, action, when }
+}
+
+const INT: u64 = u32::MAX as u64;
+const IPV6: When = When::Masked { arg: 1, mask: INT, value: libc::SOL_IPV6 as u64 };
+const RTHDR: u64 = libc::IPV6_RTHDR as u64;
+const PKTOPTIONS: u64 = libc::IPV6_2292PKTOPTIONS as u64;
+const FLOWLABEL: u64 = libc::IPV6_FLOWLABEL_MGR as u64;
 
 /// Both ask for the name of a socket that may have another on the host.
 const NAMES: &[Rule] = &[

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netns_socket::epoll::{self as epoll_watch, EpollError};
+use netns_socket::epoll::{self as epoll_watch, EpollError, Surgeon};
 use netns_socket::{
     Captured, Egress, FileFlags, Identity, Part, PidFd, SockOptError, SocketState, Taken, TcpState,
 };
@@ -50,6 +50,9 @@ pub(crate) struct Live {
     inside: Inside,
     outbox: Outbox,
     targets: Targets,
+    /// Started for the first program that registers sockets before it connects them. Not shared with
+    /// other containers: this one can make it wait, by a program that holds the lock of an epoll.
+    surgeon: Option<Surgeon>,
     epoll: OwnedFd,
     /// The threads of parked calls, to notice their end.
     watched: HashMap<Token, PidFd>,
@@ -73,6 +76,7 @@ impl Live {
             inside: Inside::default(),
             outbox: Outbox::default(),
             targets: Targets::default(),
+            surgeon: None,
             epoll,
             watched: HashMap::new(),
         })
@@ -130,7 +134,11 @@ impl Live {
                 Err(error) => return Err(error),
             }
             if let Some(registration) = epoll_watch::registration(&ep, old, number)? {
-                match self.host.surgeon()?.register(&ep, new, number, registration) {
+                let surgeon = match &self.surgeon {
+                    Some(surgeon) => surgeon,
+                    None => self.surgeon.insert(Surgeon::start()?),
+                };
+                match surgeon.register(&ep, new, number, registration) {
                     // By another descriptor of the same epoll: programs duplicate them.
                     Ok(()) | Err(EpollError::EpollCtlCall { source: Errno::EXIST }) => {}
                     Err(error) => return Err(error),

@@ -8,7 +8,7 @@ use sockaddr_inspect::msghdr::{self, IoVecs, MsgHdrName, PayloadError};
 use sockaddr_inspect::{FetchError, ForeignAddr, ProcessMemory, RawSockAddr, ReadMemory as _};
 
 use crate::call::Message;
-use crate::engine::keep_on_device;
+use crate::engine::confine;
 
 /// The largest payload of UDP, and of several datagrams that are sent in one (`UDP_SEGMENT`).
 const MAX_DATA: usize = 65_535;
@@ -92,10 +92,7 @@ impl Outbox {
         pin: Option<u32>,
         flags: i32,
     ) -> Result<u32, Errno> {
-        let control = self.control.get_mut(..self.control_len).unwrap_or_default();
-        if pin.is_some_and(|pin| !keep_on_device(control, pin)) {
-            return Err(Errno::INVAL);
-        }
+        confine(self.control.get_mut(..self.control_len).unwrap_or_default(), pin)?;
         if flags & ZEROCOPY != 0 {
             // Our copy is not the program's memory. The kernel says this too where it cannot, and
             // programs send a copy then.

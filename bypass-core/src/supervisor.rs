@@ -1,9 +1,8 @@
 //! What all containers of a process share, and the way in for a new one.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use netns_socket::epoll::{EpollError, Surgeon};
 use netns_socket::{RouteError, Router};
 use seccomp_notify::Listener;
 
@@ -23,19 +22,6 @@ const PART_OF_DESCRIPTORS: u64 = 16;
 pub(crate) struct Host {
     pub(crate) router: Router,
     pub(crate) netns: u64,
-    /// Started for the first program that registers sockets before it connects them.
-    surgeon: Mutex<Option<Surgeon>>,
-}
-
-impl Host {
-    /// Transfers epoll registrations, for all containers.
-    pub(crate) fn surgeon(&self) -> Result<Surgeon, EpollError> {
-        let mut surgeon = self.surgeon.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*surgeon {
-            Some(surgeon) => Ok(surgeon.clone()),
-            None => Ok(surgeon.insert(Surgeon::start()?).clone()),
-        }
-    }
 }
 
 /// Serves any number of containers.
@@ -200,7 +186,7 @@ impl Supervisor {
             .map_err(StartError::Netns)?
             .ok_or(StartError::NoNetnsCookie)?;
         let router = Router::new().map_err(StartError::Router)?;
-        Ok(Self { host: Arc::new(Host { router, netns, surgeon: Mutex::default() }) })
+        Ok(Self { host: Arc::new(Host { router, netns }) })
     }
 
     /// Begins to answer the calls that this listener traps.

@@ -75,6 +75,23 @@ fn a_send_is_refused_or_asked_for_by_the_same_flag() {
 }
 
 #[test]
+fn every_way_to_an_ipv6_source_route_is_refused() {
+    let value = |rule: &Rule, at: u32| {
+        rule.when.iter().find_map(|when| match when {
+            When::Masked { arg, mask: INT, value } if *arg == at => Some(*value),
+            _ => None,
+        })
+    };
+    let refused: Vec<_> = rules(Traps::default())
+        .filter(|rule| rule.number == libc::SYS_setsockopt)
+        .map(|rule| (rule.action, value(rule, 1), value(rule, 2)))
+        .collect();
+    let option = |number| (Action::Refuse(Errno::PERM), Some(41), Some(number));
+    // IPV6_RTHDR, IPV6_2292PKTOPTIONS, IPV6_FLOWLABEL_MGR
+    assert_eq!(refused, [57, 6, 32].map(option));
+}
+
+#[test]
 fn every_table_compiles() {
     for traps in all_traps() {
         assert!(filter(traps).export_bpf().is_ok(), "{traps:?}");

@@ -228,8 +228,9 @@ impl<K: Kernel> Engine<K> {
             return self.park(k, note, ConnectCall { sock: twin, ..call }, wait, now);
         }
         // The old socket's last holder may be us: its epoll registration must be gone before
-        // the program looks.
-        drop(call);
+        // the program looks. Nor are we to be the new one's, if the program closes it at once: with
+        // SO_LINGER that waits.
+        drop((call, twin));
         if k.answer(note, answer) { Some(success) } else { Some((Outcome::Gone, Reason::Allowed)) }
     }
 
@@ -273,6 +274,8 @@ impl<K: Kernel> Engine<K> {
             Step::InProgress => Answer::Fail(Errno::INPROGRESS),
             Step::Failed(errno) => Answer::Fail(errno),
         };
+        // Closed by us after the program, it would wait for what SO_LINGER says.
+        drop(call);
         let waited = k.answer(note, answer);
         Some(if waited { success } else { (Outcome::Gone, reason) })
     }

@@ -3,12 +3,27 @@
 //! For IPv4, the device in an `IP_PKTINFO` message goes before the one that the socket is bound to
 //! (`ip_cmsg_send()`; the IPv6 code refuses such a message). A program that echoes what it
 //! received names the device of its socket; any other device is a way past the pin.
+//!
+//! The source in such a message may be any address of the host, 127.0.0.1 for a datagram to another
+//! address of the host among them: services tell by that whom to trust. (For IPv6 it takes
+//! `IPV6_FREEBIND`.)
+//!
+//! Source routes lead elsewhere than to the destination that was judged. Other messages take a
+//! privilege, which we may have though the container has not.
 
-/// Takes every device but `pin` out of the control messages of one sendmsg(2): without a device in
-/// them, that of the socket holds. False where they are not in order: the kernel would refuse them.
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use seccomp_notify::Errno;
+
+/// Confines the control messages of one sendmsg(2) from a socket that is bound to the device `pin`:
+/// every other device is taken out, and without a device that of the socket holds.
 ///
 /// The layout is that of the native word size, `struct cmsghdr` of cmsg(3).
-pub(crate) fn keep_on_device(control: &mut [u8], pin: u32) -> bool {
+///
+/// # Errors
+/// EINVAL where they are not in order, as the kernel says, or name a source that is not behind the
+/// device; EPERM for what no ordinary user of the host may say, or should.
+pub(crate) fn confine(control: &mut [u8], pin: Option<u32>) -> Result<(), Errno> {
     let mut rest = control;
     // What is too short for a header is the end, to the kernel as well.
     while let Some(header) = rest.first_chunk::<HEADER>() {
@@ -16,22 +31,39 @@ pub(crate) fn keep_on_device(control: &mut [u8], pin: u32) -> bool {
         let len = u64::from_ne_bytes([l0, l1, l2, l3, l4, l5, l6, l7]);
         let level = i32::from_ne_bytes([v0, v1, v2, v3]);
         let kind = i32::from_ne_bytes([t0, t1, t2, t3]);
-        let Ok(len) = usize::try_from(len) else { return false };
-        let Some(data) = rest.get_mut(HEADER..len) else { return false };
-        let device = match (level, kind) {
-            (SOL_IP, IP_PKTINFO) => data.get_mut(..4),
-            (SOL_IPV6, IPV6_PKTINFO) => data.get_mut(16..20),
-            _ => None,
+        let len = usize::try_from(len).map_err(|_huge| Errno::INVAL)?;
+        let data = rest.get_mut(HEADER..len).ok_or(Errno::INVAL)?;
+        if PRIVILEGED.contains(&(level, kind)) {
+            return Err(Errno::PERM);
+        }
+        let (device, loopback) = match (level, kind) {
+            (SOL_IP, IP_PKTINFO) => {
+                let source = data.get(4..).and_then(<[u8]>::first_chunk::<4>);
+                let loopback = source.is_some_and(|ip| Ipv4Addr::from(*ip).is_loopback());
+                (data.get_mut(..4), loopback)
+            }
+            (SOL_IPV6, IPV6_PKTINFO) => {
+                let source = data.first_chunk::<16>();
+                let loopback =
+                    source.is_some_and(|ip| Ipv6Addr::from(*ip).to_canonical().is_loopback());
+                (data.get_mut(16..20), loopback)
+            }
+            _ => (None, false),
         };
-        if let Some(device) = device
-            && *device != pin.to_ne_bytes()
-        {
-            device.fill(0);
+        if let Some(pin) = pin {
+            if loopback {
+                return Err(Errno::INVAL);
+            }
+            if let Some(device) = device
+                && *device != pin.to_ne_bytes()
+            {
+                device.fill(0);
+            }
         }
         // The padding after the last message may be missing.
         rest = rest.get_mut(len.next_multiple_of(ALIGN)..).unwrap_or_default();
     }
-    true
+    Ok(())
 }
 
 const HEADER: usize = 16;
@@ -40,6 +72,19 @@ const SOL_IP: i32 = 0;
 const IP_PKTINFO: i32 = 8;
 const SOL_IPV6: i32 = 41;
 const IPV6_PKTINFO: i32 = 50;
+const SOL_SOCKET: i32 = 1;
+
+const PRIVILEGED: [(i32, i32); 9] = [
+    (SOL_SOCKET, 36), // SO_MARK
+    (SOL_IP, 7),      // IP_RETOPTS
+    (SOL_IPV6, 3),    // IPV6_2292HOPOPTS
+    (SOL_IPV6, 4),    // IPV6_2292DSTOPTS
+    (SOL_IPV6, 5),    // IPV6_2292RTHDR
+    (SOL_IPV6, 54),   // IPV6_HOPOPTS
+    (SOL_IPV6, 55),   // IPV6_RTHDRDSTOPTS
+    (SOL_IPV6, 57),   // IPV6_RTHDR, which takes none: a source route
+    (SOL_IPV6, 59),   // IPV6_DSTOPTS
+];
 
 #[cfg(test)]
 mod tests {
@@ -71,7 +116,7 @@ mod tests {
         for (given, kept) in [(v4(LO), v4(0)), (v4(UP), v4(UP)), (v6(LO), v6(0)), (v6(UP), v6(UP))]
         {
             let mut control = given.clone();
-            assert!(keep_on_device(&mut control, UP));
+            assert_eq!(confine(&mut control, Some(UP)), Ok(()));
             assert_eq!(control, kept);
         }
     }
@@ -82,7 +127,7 @@ mod tests {
         let mut control = [tos.clone(), v4(LO), v6(LO), v4(LO)].concat();
         // Without the padding of the last.
         control.truncate(control.len() - 4);
-        assert!(keep_on_device(&mut control, UP));
+        assert_eq!(confine(&mut control, Some(UP)), Ok(()));
         let mut expected = [tos, v4(0), v6(0), v4(0)].concat();
         expected.truncate(control.len());
         assert_eq!(control, expected);
@@ -94,10 +139,37 @@ mod tests {
             let mut control = v4(LO);
             control[..8].copy_from_slice(&u64::to_ne_bytes(len));
             control.truncate(28);
-            assert!(!keep_on_device(&mut control, UP), "{len}");
+            assert_eq!(confine(&mut control, Some(UP)), Err(Errno::INVAL), "{len}");
         }
-        assert!(keep_on_device(&mut [], UP));
-        assert!(keep_on_device(&mut [1; HEADER - 1], UP));
+        assert_eq!(confine(&mut [], Some(UP)), Ok(()));
+        assert_eq!(confine(&mut [1; HEADER - 1], Some(UP)), Ok(()));
+    }
+
+    #[test]
+    fn no_datagram_comes_from_loopback_by_another_device() {
+        let v4 = |ip: [u8; 4]| message(SOL_IP, IP_PKTINFO, &[&[0; 4][..], &ip, &[0; 4]].concat());
+        let v6 = |ip: &str| {
+            let ip: Ipv6Addr = ip.parse().unwrap();
+            message(SOL_IPV6, IPV6_PKTINFO, &[&ip.octets()[..], &[0; 4]].concat())
+        };
+        for control in [v4([127, 0, 0, 1]), v4([127, 9, 9, 9]), v6("::1"), v6("::ffff:127.0.0.1")] {
+            let mut control = [message(SOL_IP, 1, &[4, 0, 0, 0]), control].concat();
+            assert_eq!(confine(&mut control, Some(UP)), Err(Errno::INVAL));
+            assert_eq!(confine(&mut control, None), Ok(()), "as one that is bound there");
+        }
+        for mut control in [v4([198, 18, 0, 1]), v4([0; 4]), v6("fd00::1"), v6("::")] {
+            assert_eq!(confine(&mut control, Some(UP)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn source_routes_and_privileges_are_refused() {
+        for (level, kind) in PRIVILEGED {
+            for pin in [Some(UP), None] {
+                let mut control = message(level, kind, &[0; 24]);
+                assert_eq!(confine(&mut control, pin), Err(Errno::PERM), "{level} {kind}");
+            }
+        }
     }
 
     /// The devices as the kernel finds them: CMSG_FIRSTHDR, CMSG_OK, CMSG_NXTHDR.
@@ -145,7 +217,7 @@ mod tests {
                 0..5,
             ).prop_map(|parts| parts.concat()),
         ) {
-            if keep_on_device(&mut control, UP) {
+            if confine(&mut control, Some(UP)).is_ok() {
                 prop_assert!(devices(&control).iter().all(|device| [0, UP].contains(device)));
             }
         }

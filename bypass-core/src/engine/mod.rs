@@ -42,7 +42,7 @@ use std::time::Instant;
 use netns_socket::{Domain, Identity};
 use seccomp_notify::Errno;
 
-pub(crate) use self::control::keep_on_device;
+pub(crate) use self::control::confine;
 pub(crate) use self::kernel::{
     Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
 };

@@ -139,8 +139,10 @@ impl<K: Kernel> Lot<K> {
             Step::InProgress => return None,
             Step::Failed(errno) => (Answer::Fail(errno), (Outcome::Failed, success.1)),
         };
-        let call = self.remove(k, token)?;
-        Some(if k.answer(call.note, answer) { counted } else { (Outcome::Gone, counted.1) })
+        let Parked { note, sock, .. } = self.remove(k, token)?;
+        // Closed by us after the program, it would wait for what SO_LINGER says.
+        drop(sock);
+        Some(if k.answer(note, answer) { counted } else { (Outcome::Gone, counted.1) })
     }
 
     pub(super) fn expire(

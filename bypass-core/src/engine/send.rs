@@ -200,6 +200,10 @@ impl<K: Kernel> Engine<K> {
             Verdict::Leave(_) if published => Ok(None),
             Verdict::Leave(_) => Ok(Some(Place::Container)),
             Verdict::Bypass => match (k.egress(dest.ip, dest.scope_id), k.pin_of(sock)) {
+                (Egress::Loopback, _) if self.facts.policy.allows_host_loopback() => Ok(None),
+                // A socket without a pin would reach it.
+                (Egress::Loopback, _) if published => denied(Reason::HostLoopback),
+                (Egress::Loopback, _) => Ok(Some(Place::Container)),
                 (Egress::Device { ifindex }, Some(pin)) if ifindex != pin && !published => {
                     Ok(Some(Place::Host { pin: Some(ifindex) }))
                 }

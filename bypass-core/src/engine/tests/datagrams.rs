@@ -206,6 +206,32 @@ fn a_host_socket_sends_only_where_the_policy_allows() {
 }
 
 #[test]
+fn without_a_pin_no_address_on_the_loopback_device_is_sent_to() {
+    for (published, answer, netns) in
+        [(false, Answer::Value(3), CONTAINER), (true, Answer::Fail(DENIAL), HOST)]
+    {
+        let mut scene = scene(Udp::Connected);
+        scene.engine.facts.pin = false;
+        let entry = crate::ports::Entry {
+            protocol: Protocol::Udp,
+            host: "0.0.0.0:5300".parse().unwrap(),
+            container_port: 53,
+        };
+        scene.engine.facts.ports = Arc::new(crate::ports::Table::new(vec![entry]));
+        scene.connect(REMOTE);
+        let held = scene.held();
+        if published {
+            scene.k.socks[held].local = "0.0.0.0:5300".parse().unwrap();
+        }
+        scene.k.on_lo.insert("10.9.9.9".parse().unwrap());
+        scene.engine.facts.policy = Arc::new(Policy::builder().build());
+        assert_eq!(scene.send_to("10.9.9.9:80"), Some(answer));
+        assert_eq!(scene.k.at(FD).netns, netns);
+        assert!(scene.k.sent.iter().all(|(netns, _)| *netns == CONTAINER));
+    }
+}
+
+#[test]
 fn a_connected_host_socket_is_held_to_the_policy_as_well() {
     let mut scene = scene(Udp::Connected);
     scene.connect(REMOTE);
