@@ -95,5 +95,5 @@ pub use crate::pin::{PinError, Pinned, pin, pinned_to};
 pub use crate::route::{Egress, RouteError, Router};
 pub use crate::state::{Applied, ApplyError, Captured, Refusal, SocketState};
 pub use crate::twin::{SocketSpec, create_twin};
-pub use crate::udp_sockets::udp_inodes;
+pub use crate::udp_sockets::open_udp_sockets;
 pub use crate::vigil::{Vigil, VigilError, Watched};

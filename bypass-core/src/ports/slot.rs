@@ -1,6 +1,5 @@
 //! One published host address: who has it, and what is relayed from it.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -201,8 +200,11 @@ impl Slot {
         let any = |wanted: fn(&Given) -> bool| self.sockets.iter().any(wanted);
         let watched = any(|socket| matches!(socket, Given::Watched(..)));
         let watched = if watched { vigil.open().ok()? } else { Vec::new() };
-        let udp = any(|socket| matches!(socket, Given::Udp(_)));
-        let udp = if udp { netns_socket::udp_inodes().ok()? } else { HashSet::new() };
+        let inodes = self.sockets.iter().filter_map(|socket| match socket {
+            Given::Udp(inode) => Some(*inode),
+            Given::Watched(..) => None,
+        });
+        let udp = netns_socket::open_udp_sockets(inodes).ok()?;
         let open = self.sockets.iter().filter(|socket| match socket {
             Given::Watched(socket, _) => watched.contains(socket),
             Given::Udp(inode) => udp.contains(inode),
