@@ -21,6 +21,8 @@ mod backend;
 mod reserve;
 mod slot;
 mod table;
+#[cfg(test)]
+mod tests;
 mod warden;
 
 use std::fmt;

@@ -136,6 +136,12 @@ impl Slot {
         Ok(())
     }
 
+    /// How many clients are relayed from the front; `None` where it is not served.
+    #[cfg(test)]
+    pub(super) fn flows(&self) -> Option<usize> {
+        self.route.as_ref().map(Route::flows)
+    }
+
     /// Whether an application is to be reached by the front, and is not yet.
     pub(super) fn needs_relay(&self) -> bool {
         self.front.is_some()
@@ -222,7 +228,9 @@ impl Slot {
         self.serving = None;
         self.inside = None;
         self.application.set(None);
-        if self.entry.protocol == Protocol::Tcp && self.route.take().is_some() {
+        // Flows lead to a socket that is closed, perhaps in a namespace that only they keep.
+        let relayed = self.route.take().is_some();
+        if self.entry.protocol == Protocol::Tcp && relayed {
             // Shut down, it listens no more and keeps its address.
             if let Some(front) = &self.front {
                 rustix::net::shutdown(front, rustix::net::Shutdown::Read).ok();
