@@ -64,6 +64,7 @@ mod foreign;
 mod identity;
 mod inside;
 mod listener;
+mod namespace;
 mod netlink;
 pub mod options;
 mod pin;
@@ -91,6 +92,7 @@ pub use crate::inside::{
     InsideError, MAX_AT_ONCE, socket_inside, sockets_inside, unprivileged_port_start,
 };
 pub use crate::listener::listener_at;
+pub use crate::namespace::{Namespace, Within};
 pub use crate::pin::{PinError, Pinned, pin, pinned_to};
 pub use crate::route::{Egress, RouteError, Router};
 pub use crate::state::{Applied, ApplyError, Captured, Refusal, SocketState};

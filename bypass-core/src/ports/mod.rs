@@ -31,7 +31,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use netns_socket::{PidFd, Vigil};
+use netns_socket::{Namespace, Vigil};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use serde::Serialize;
@@ -232,18 +232,19 @@ impl Ports {
         Warden::wake(shared);
     }
 
-    /// A socket that stays in the container of `target`, bound to `addr`, serves these slots.
+    /// A socket that stays in the container, whose network namespace this is, serves these slots. It
+    /// is bound to `addr`.
     pub(crate) fn serve_from_inside(
         &self,
         indices: &[Index],
-        target: i32,
+        namespace: &Arc<Namespace>,
         addr: SocketAddr,
         socket: &OwnedFd,
     ) {
         let watched = self.0.watch(socket);
         for mut slot in self.0.lock(indices) {
-            let Ok(target) = PidFd::open(target) else { return };
-            slot.serve_by_relay(watched, Reach::Inside { target, addr, inside: Inside::default() });
+            let (namespace, inside) = (Arc::clone(namespace), Inside::default());
+            slot.serve_by_relay(watched, Reach::Inside { namespace, addr, inside });
         }
         Warden::wake(&self.0);
     }
