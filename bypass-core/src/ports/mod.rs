@@ -148,7 +148,8 @@ impl Ports {
     /// to replace.
     ///
     /// # Errors
-    /// What bind(2) said: EADDRINUSE where an application has the port already.
+    /// What bind(2) said: EADDRINUSE where an application has the port already. ENOBUFS where it has
+    /// too many sockets there.
     pub(crate) fn bind(
         &self,
         socket: &OwnedFd,
@@ -157,6 +158,9 @@ impl Ports {
         beside: Option<&OwnedFd>,
     ) -> Result<(), Errno> {
         let mut slots = self.0.lock(&choice.own);
+        if slots.iter().any(|slot| slot.is_full()) {
+            return Err(Errno::NOBUFS);
+        }
         if choice.bind.is_ipv6() && choice.bind.ip().to_canonical().is_ipv6() {
             sockopt::set_ipv6_v6only(socket, choice.v6_only)?;
         }
@@ -241,11 +245,16 @@ impl Ports {
         addr: SocketAddr,
         socket: &OwnedFd,
     ) {
+        let mut slots = self.0.lock(indices);
+        if slots.iter().any(|slot| slot.is_full()) {
+            return;
+        }
         let watched = self.0.watch(socket);
-        for mut slot in self.0.lock(indices) {
+        for slot in &mut slots {
             let (namespace, inside) = (Arc::clone(namespace), Inside::default());
             slot.serve_by_relay(watched, Reach::Inside { namespace, addr, inside });
         }
+        drop(slots);
         Warden::wake(&self.0);
     }
 

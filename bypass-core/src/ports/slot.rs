@@ -51,6 +51,10 @@ enum Inside {
     Held(OwnedFd),
 }
 
+/// Sockets that an application may have at one address, by `SO_REUSEPORT`: more than servers have
+/// workers. How many there are decides what it costs to see which are open.
+pub(super) const MAX_SOCKETS: usize = if cfg!(test) { 8 } else { 512 };
+
 /// Connections that may wait to be relayed.
 const BACKLOG: i32 = 128;
 
@@ -112,6 +116,11 @@ impl Slot {
         self.way = Way::Relayed;
         self.sockets.extend(socket);
         self.application.set(Some(reach));
+    }
+
+    /// Whether the application may have no further socket.
+    pub(super) fn is_full(&self) -> bool {
+        self.sockets.len() >= MAX_SOCKETS
     }
 
     /// The families that are served by a socket with this address.

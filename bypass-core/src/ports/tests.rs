@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use rustix::net::{AddressFamily, SocketType};
 
+use super::slot::MAX_SOCKETS;
 use super::*;
 
 /// For what takes no time.
@@ -30,10 +31,16 @@ impl World {
 
     /// What an application gets.
     fn application(&self) -> UdpSocket {
+        self.worker(false).unwrap()
+    }
+
+    /// The same, where it may have several.
+    fn worker(&self, shares: bool) -> Result<UdpSocket, Errno> {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
-        self.ports.bind(&socket, &self.choice, false, None).unwrap();
+        sockopt::set_socket_reuseport(&socket, shares).unwrap();
+        self.ports.bind(&socket, &self.choice, false, None)?;
         self.ports.serve(&self.choice, None, &socket, None);
-        limited(socket.into())
+        Ok(limited(socket.into()))
     }
 
     fn host(&self, index: Index) -> SocketAddr {
@@ -66,4 +73,14 @@ fn clients_of_an_application_are_forgotten_with_it() {
         world.ports.settle();
         assert_eq!(world.flows(1), Some(0));
     }
+}
+
+#[test]
+fn an_application_does_not_decide_how_many_sockets_are_followed() {
+    let world = World::new(Protocol::Udp);
+    let mut workers: Vec<_> = (0..MAX_SOCKETS).map(|_| world.worker(true).unwrap()).collect();
+    assert_eq!(world.worker(true).unwrap_err(), Errno::NOBUFS);
+    workers.pop();
+    world.ports.settle();
+    world.worker(true).unwrap();
 }
