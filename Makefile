@@ -4,8 +4,10 @@
 CARGO ?= cargo
 # Passed to test programs: make e2e ARGS='policy'
 ARGS ?=
+# How many times as long as in CI: make soak SOAK=100
+SOAK ?= 20
 
-.PHONY: help build demo test fmt lint unit kernel e2e bench setup-build setup-demo setup-bench setup-test clean
+.PHONY: help build demo test fmt lint unit kernel e2e soak bench setup-build setup-demo setup-bench setup-test clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -38,6 +40,10 @@ kernel: ## Tests with real system calls, in namespaces of their own; no privileg
 e2e: setup-test ## The real program between real namespaces, peers and runtimes
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e $(CARGO) test --workspace --test e2e -- $(ARGS)
+
+soak: setup-test ## The tests for leaks, 20 times as long as in CI, about 20 minutes; SOAK=N for N times
+	$(CARGO) build --workspace --bins
+	BYPASS_REQUIRE=e2e BYPASS_SOAK=$(SOAK) $(CARGO) test --workspace --test e2e -- leave_nothing
 
 bench: setup-bench ## Micro-benchmarks, and a comparison with other stacks and with the targets
 	$(CARGO) bench --package bypass-benches

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use netns_socket::{Domain, Kind, PidFd, SocketSpec};
+use netns_socket::{Domain, Kind, PidFd, SocketSpec, Within};
 
 /// A container's network namespace. Everything is asked anew; what is kept are sockets, since
 /// making one takes a process.
@@ -19,7 +19,11 @@ pub(crate) struct Inside {
 
 impl Inside {
     /// A fresh socket in the container; it does not block.
-    pub(crate) fn socket(&mut self, target: &PidFd, spec: SocketSpec) -> Option<OwnedFd> {
+    pub(crate) fn socket<'a>(
+        &mut self,
+        target: impl Into<Within<'a>>,
+        spec: SocketSpec,
+    ) -> Option<OwnedFd> {
         // The first time may be the only one.
         let count = if self.spare.contains_key(&spec) { netns_socket::MAX_AT_ONCE } else { 1 };
         let spare = self.spare.entry(spec).or_default();

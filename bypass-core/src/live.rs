@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use netns_socket::epoll::{self as epoll_watch, EpollError, Surgeon};
 use netns_socket::{
-    Captured, Egress, FileFlags, Identity, Part, PidFd, SockOptError, SocketState, Taken, TcpState,
+    Captured, Egress, FileFlags, Identity, Namespace, Part, PidFd, SockOptError, SocketState,
+    Taken, TcpState,
 };
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::fs::OFlags;
@@ -375,8 +376,22 @@ impl Kernel for Live {
         self.ports.serve(choice, pin, twin, inside);
     }
 
-    fn serve_from_inside(&mut self, tid: i32, sock: &OwnedFd, indices: &[Index], addr: SocketAddr) {
-        self.ports.serve_from_inside(indices, tid, addr, sock);
+    fn serve_from_inside(
+        &mut self,
+        note: &Notification,
+        tid: i32,
+        sock: &OwnedFd,
+        indices: &[Index],
+        addr: SocketAddr,
+    ) {
+        match Namespace::of(tid) {
+            // Only now is it sure that it is that of the thread that waits for us.
+            Ok(namespace) if self.is_alive(note) => {
+                self.ports.serve_from_inside(indices, &Arc::new(namespace), addr, sock);
+            }
+            Ok(_gone) => {}
+            Err(error) => tracing::debug!(%error, "the container cannot be entered"),
+        }
     }
 
     fn listen_published(

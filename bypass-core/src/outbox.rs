@@ -12,6 +12,9 @@ use crate::engine::confine;
 
 /// The largest payload of UDP, and of several datagrams that are sent in one (`UDP_SEGMENT`).
 const MAX_DATA: usize = 65_535;
+/// Room for a message as most are, no longer than a frame of Ethernet. What is kept here is kept for
+/// each container.
+const USUAL_DATA: usize = 2048;
 /// More than all control messages together that UDP knows.
 const MAX_CONTROL: usize = 512;
 /// How long a send waits for room in the socket's buffer. Only the container's own calls wait
@@ -21,7 +24,7 @@ const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// The message that was copied last; its buffers are kept from one to the next.
 pub(crate) struct Outbox {
     name: Option<RawSockAddr>,
-    /// Room for the largest message, from the first one on.
+    /// Room for a usual message, from the first longer one on for the largest.
     buffer: Vec<u8>,
     /// How much of it the message is.
     data: usize,
@@ -47,18 +50,17 @@ impl Outbox {
         memory: ProcessMemory,
         message: &Message,
     ) -> Result<Option<RawSockAddr>, PayloadError> {
-        self.buffer.resize(MAX_DATA, 0);
         self.control_len = 0;
         match *message {
             Message::To { name, name_len, data, len, .. } => {
                 self.name =
                     if name.is_null() { None } else { Some(address(memory, name, name_len)?) };
-                self.data = self.read(memory, data, len)?;
+                self.copy(|buffer| read(memory, data, len, buffer))?;
             }
             Message::Header { at, word_size, .. } => {
                 let header = msghdr::fetch_header(&memory, at, word_size)?;
                 self.name = header.name.map(|name: MsgHdrName| name.fetch(&memory)).transpose()?;
-                self.data = IoVecs::gather(&header.iov, &memory, &mut self.buffer)?;
+                self.copy(|buffer| IoVecs::gather(&header.iov, &memory, buffer))?;
                 if let Some(control) = header.control {
                     self.control_len = control.copy_to(&memory, &mut self.control)?;
                 }
@@ -69,16 +71,21 @@ impl Outbox {
         Ok(self.name)
     }
 
-    fn read(
+    /// Copies the data, which is either not longer than usual or gets room for any.
+    fn copy(
         &mut self,
-        memory: ProcessMemory,
-        at: ForeignAddr,
-        len: u64,
-    ) -> Result<usize, PayloadError> {
-        let room = usize::try_from(len).ok().and_then(|len| self.buffer.get_mut(..len));
-        let buffer = room.ok_or(PayloadError::TooLong { len })?;
-        let read = if buffer.is_empty() { 0 } else { memory.read(at, buffer)? };
-        if read == buffer.len() { Ok(read) } else { Err(FetchError::Fault.into()) }
+        into: impl Fn(&mut [u8]) -> Result<usize, PayloadError>,
+    ) -> Result<(), PayloadError> {
+        if self.buffer.is_empty() {
+            self.buffer.resize(USUAL_DATA, 0);
+        }
+        let mut copied = into(&mut self.buffer);
+        if matches!(copied, Err(PayloadError::TooLong { .. })) && self.buffer.len() < MAX_DATA {
+            self.buffer.resize(MAX_DATA, 0);
+            copied = into(&mut self.buffer);
+        }
+        self.data = copied?;
+        Ok(())
     }
 
     /// Sends it from a UDP socket that is bound to the device `pin`, and by no other device; how
@@ -116,6 +123,19 @@ impl Outbox {
     }
 }
 
+/// Reads the data of a sendto(2) to the start of the buffer.
+fn read(
+    memory: ProcessMemory,
+    at: ForeignAddr,
+    len: u64,
+    buffer: &mut [u8],
+) -> Result<usize, PayloadError> {
+    let room = usize::try_from(len).ok().and_then(|len| buffer.get_mut(..len));
+    let buffer = room.ok_or(PayloadError::TooLong { len })?;
+    let read = if buffer.is_empty() { 0 } else { memory.read(at, buffer)? };
+    if read == buffer.len() { Ok(read) } else { Err(FetchError::Fault.into()) }
+}
+
 /// The address of a sendto(2), which must not be empty where there is one.
 fn address(memory: ProcessMemory, at: ForeignAddr, len: u64) -> Result<RawSockAddr, PayloadError> {
     let name = sockaddr_inspect::fetch(&memory, at, len)?;
@@ -132,3 +152,44 @@ fn is_blocking(socket: &OwnedFd) -> bool {
 /// `MSG_ZEROCOPY` and `MSG_DONTWAIT` of `linux/socket.h`.
 const ZEROCOPY: i32 = 0x400_0000;
 const DONTWAIT: i32 = 0x40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own_memory() -> ProcessMemory {
+        ProcessMemory::of(i32::try_from(std::process::id()).unwrap())
+    }
+
+    /// sendto(2) of these bytes of ours, on a connected socket.
+    fn message(bytes: &[u8]) -> Message {
+        let data = ForeignAddr::new(u64::try_from(bytes.as_ptr().addr()).unwrap());
+        let (name, len) = (ForeignAddr::new(0), u64::try_from(bytes.len()).unwrap());
+        Message::To { name, name_len: 0, data, len, flags: 0 }
+    }
+
+    #[test]
+    fn a_container_that_sends_usual_messages_costs_little() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.buffer.capacity(), 0);
+        for len in [0, 1, 1472, USUAL_DATA] {
+            let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
+            outbox.gather(own_memory(), &message(&bytes)).unwrap();
+            assert_eq!(outbox.buffer[..outbox.data], bytes);
+        }
+        assert_eq!(outbox.buffer.capacity(), USUAL_DATA);
+    }
+
+    #[test]
+    fn the_longest_message_passes_and_a_longer_one_takes_no_memory() {
+        let bytes: Vec<u8> = (0..=250).cycle().take(MAX_DATA + 1).collect();
+        let mut outbox = Outbox::default();
+        for len in [USUAL_DATA + 1, 1, MAX_DATA] {
+            outbox.gather(own_memory(), &message(&bytes[..len])).unwrap();
+            assert_eq!(outbox.buffer[..outbox.data], bytes[..len]);
+        }
+        let refused = outbox.gather(own_memory(), &message(&bytes));
+        assert!(matches!(refused, Err(PayloadError::TooLong { .. })), "{refused:?}");
+        assert_eq!(outbox.buffer.len(), MAX_DATA);
+    }
+}

@@ -15,12 +15,12 @@ use rustix::net::{
 };
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use crate::sys::{self, CHILD_MESSAGE, ChildPlan, Open};
-use crate::{PidFd, SocketSpec};
+use crate::sys::{self, CHILD_MESSAGE, ChildPlan, Join, Open};
+use crate::{SocketSpec, Within};
 
 /// Makes a socket in the network namespace of `target`, close-on-exec.
 ///
-/// `target` is any thread of the container. We need to own the container's user namespace (be the
+/// `target` is any thread of the container, or the namespace itself. We need to own the container's user namespace (be the
 /// user who created it, in its parent), or `CAP_SYS_ADMIN` in it. A target in our own user namespace
 /// works with `CAP_SYS_ADMIN` there.
 ///
@@ -35,12 +35,12 @@ use crate::{PidFd, SocketSpec};
 /// # Errors
 /// [`InsideError`] with the step that failed.
 #[doc(alias = "setns")]
-pub fn socket_inside(
-    target: &PidFd,
+pub fn socket_inside<'a>(
+    target: impl Into<Within<'a>>,
     spec: SocketSpec,
     nonblocking: bool,
 ) -> Result<OwnedFd, InsideError> {
-    let [socket] = open_inside(target, sockets(spec, nonblocking, 1))?
+    let [socket] = open_inside(target.into(), sockets(spec, nonblocking, 1))?
         .try_into()
         .or(Err(InsideError::RecvmsgCall { source: Errno::MFILE }))?;
     Ok(socket)
@@ -51,13 +51,13 @@ pub fn socket_inside(
 ///
 /// # Errors
 /// As [`socket_inside`].
-pub fn sockets_inside(
-    target: &PidFd,
+pub fn sockets_inside<'a>(
+    target: impl Into<Within<'a>>,
     spec: SocketSpec,
     nonblocking: bool,
     count: usize,
 ) -> Result<Vec<OwnedFd>, InsideError> {
-    open_inside(target, sockets(spec, nonblocking, count.clamp(1, MAX_AT_ONCE)))
+    open_inside(target.into(), sockets(spec, nonblocking, count.clamp(1, MAX_AT_ONCE)))
 }
 
 fn sockets(spec: SocketSpec, nonblocking: bool, count: usize) -> Open {
@@ -80,9 +80,9 @@ fn sockets(spec: SocketSpec, nonblocking: bool, count: usize) -> Open {
 /// [`InsideError`] with the step that failed.
 ///
 /// [ip(7)]: https://man7.org/linux/man-pages/man7/ip.7.html
-pub fn unprivileged_port_start(target: &PidFd) -> Result<u16, InsideError> {
+pub fn unprivileged_port_start<'a>(target: impl Into<Within<'a>>) -> Result<u16, InsideError> {
     let path = c"/proc/sys/net/ipv4/ip_unprivileged_port_start";
-    let [file] = open_inside(target, Open::File(path))?
+    let [file] = open_inside(target.into(), Open::File(path))?
         .try_into()
         .or(Err(InsideError::RecvmsgCall { source: Errno::MFILE }))?;
     let mut text = [0; 8];
@@ -94,7 +94,7 @@ pub fn unprivileged_port_start(target: &PidFd) -> Result<u16, InsideError> {
         .ok_or(InsideError::OpenCall { source: Errno::INVAL })
 }
 
-fn open_inside(target: &PidFd, open: Open) -> Result<Vec<OwnedFd>, InsideError> {
+fn open_inside(target: Within<'_>, open: Open) -> Result<Vec<OwnedFd>, InsideError> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::DGRAM,
@@ -102,7 +102,11 @@ fn open_inside(target: &PidFd, open: Open) -> Result<Vec<OwnedFd>, InsideError> 
         None,
     )
     .map_err(|source| InsideError::SocketpairCall { source })?;
-    let plan = ChildPlan { target: target.as_fd(), report: theirs.as_fd(), open };
+    let join = match target {
+        Within::Thread(thread) => Join::Process(thread.as_fd()),
+        Within::Namespace(of) => Join::Namespaces { user: of.user.as_fd(), net: of.net.as_fd() },
+    };
+    let plan = ChildPlan { join, report: theirs.as_fd(), open };
     let child =
         Child(sys::open_in_namespace(&plan).map_err(|source| InsideError::CloneCall { source })?);
     drop(theirs);

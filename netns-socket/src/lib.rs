@@ -64,6 +64,7 @@ mod foreign;
 mod identity;
 mod inside;
 mod listener;
+mod namespace;
 mod netlink;
 pub mod options;
 mod pin;
@@ -91,9 +92,10 @@ pub use crate::inside::{
     InsideError, MAX_AT_ONCE, socket_inside, sockets_inside, unprivileged_port_start,
 };
 pub use crate::listener::listener_at;
+pub use crate::namespace::{Namespace, Within};
 pub use crate::pin::{PinError, Pinned, pin, pinned_to};
 pub use crate::route::{Egress, RouteError, Router};
 pub use crate::state::{Applied, ApplyError, Captured, Refusal, SocketState};
 pub use crate::twin::{SocketSpec, create_twin};
-pub use crate::udp_sockets::udp_inodes;
+pub use crate::udp_sockets::open_udp_sockets;
 pub use crate::vigil::{Vigil, VigilError, Watched};

@@ -217,11 +217,19 @@ pub(crate) fn set_signal(fd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
 /// What a child of [`open_in_namespace`] is to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChildPlan<'fd> {
-    /// A pidfd of a process in the namespaces to join.
-    pub(crate) target: BorrowedFd<'fd>,
+    pub(crate) join: Join<'fd>,
     /// The end of a socket pair on which the child sends its [`CHILD_MESSAGE`] bytes.
     pub(crate) report: BorrowedFd<'fd>,
     pub(crate) open: Open,
+}
+
+/// The user and network namespace that the child joins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Join<'fd> {
+    /// Those of the process of this pidfd.
+    Process(BorrowedFd<'fd>),
+    /// These, by descriptors of `/proc/PID/ns/user` and `/proc/PID/ns/net`.
+    Namespaces { user: BorrowedFd<'fd>, net: BorrowedFd<'fd> },
 }
 
 /// What the child opens inside and sends back.
@@ -312,18 +320,21 @@ fn enter_and_open(plan: &ChildPlan<'_>) -> Result<Opened, (u8, Errno)> {
     let answer = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0_u64, 0_u64, 0_u64, 0_u64) };
     check(answer).map_err(|errno| (STEP_PROTECT, errno))?;
 
-    let target = plan.target.as_raw_fd();
-    // SAFETY: setns takes plain integers; it changes the credentials of this process only.
-    let answer = unsafe { libc::setns(target, libc::CLONE_NEWUSER | libc::CLONE_NEWNET) };
-    match check(answer) {
-        // EINVAL: we already are in that user namespace.
-        Err(Errno::INVAL) => {
-            // SAFETY: as above.
-            let answer = unsafe { libc::setns(target, libc::CLONE_NEWNET) };
-            check(answer).map_err(|errno| (STEP_SETNS, errno))?;
+    let joined = match plan.join {
+        Join::Process(target) => {
+            match set_namespace(target, libc::CLONE_NEWUSER | libc::CLONE_NEWNET) {
+                // We already are in that user namespace.
+                Err(Errno::INVAL) => set_namespace(target, libc::CLONE_NEWNET),
+                other => other,
+            }
         }
-        other => other.map_err(|errno| (STEP_SETNS, errno))?,
-    }
+        Join::Namespaces { user, net } => match set_namespace(user, libc::CLONE_NEWUSER) {
+            // As above.
+            Ok(()) | Err(Errno::INVAL) => set_namespace(net, libc::CLONE_NEWNET),
+            other => other,
+        },
+    };
+    joined.map_err(|errno| (STEP_SETNS, errno))?;
 
     let mut opened = Opened { fds: [-1; MAX_OPENED], count: 0 };
     let wanted = match plan.open {
@@ -349,6 +360,13 @@ fn enter_and_open(plan: &ChildPlan<'_>) -> Result<Opened, (u8, Errno)> {
         }
     }
     Ok(opened)
+}
+
+/// setns(2), for the child only: a process with several threads must not change its user namespace.
+fn set_namespace(of: BorrowedFd<'_>, kinds: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: setns takes plain integers; it changes the credentials of this process only.
+    let answer = unsafe { libc::setns(of.as_raw_fd(), kinds) };
+    check(answer)
 }
 
 /// Sends step, errno and what was opened to the parent. A failure shows there as no message.

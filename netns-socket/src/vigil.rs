@@ -5,7 +5,7 @@
 //! whatever process, is closed. Its fdinfo shows what it still knows.
 //!
 //! The socket calls the epoll back with every wake-up: 0.15 µs for each datagram of a UDP socket
-//! ([`udp_inodes`](crate::udp_inodes) avoids that), nothing that matters for a listener.
+//! ([`open_udp_sockets`](crate::open_udp_sockets) avoids that), nothing that matters for a listener.
 
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -139,6 +139,24 @@ pub fn wait_unmarked(marker: &str, limit: Duration) -> Result {
     }
 }
 
+/// Waits until none of `pids` has a thread with this name.
+///
+/// # Errors
+/// When one still has at the end of `limit`.
+pub fn wait_thread_ended(pids: &[u32], name: &str, limit: Duration) -> Result {
+    let deadline = Instant::now() + limit;
+    let has = |pid: &u32| {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let mut names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.any(|own| own.trim_end() == name)
+    };
+    while let Some(pid) = pids.iter().find(|pid| has(pid)) {
+        ensure!(Instant::now() < deadline, "process {pid} still has a thread `{name}`");
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
 /// Waits until `count` threads of `pid` sit in connect(2).
 ///
 /// # Errors

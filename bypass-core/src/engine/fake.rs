@@ -500,7 +500,15 @@ impl Kernel for Fake {
         self.served.extend(choice.own.iter().map(|index| (*index, choice.families)));
     }
 
-    fn serve_from_inside(&mut self, _tid: i32, sock: &usize, indices: &[Index], addr: SocketAddr) {
+    fn serve_from_inside(
+        &mut self,
+        note: &FakeNote,
+        _tid: i32,
+        sock: &usize,
+        indices: &[Index],
+        addr: SocketAddr,
+    ) {
+        assert!(self.answers.iter().all(|(id, _)| *id != note.id), "the target may be gone");
         assert_eq!(self.socks[*sock].netns, CONTAINER);
         self.from_inside.extend(indices.iter().map(|index| (*index, addr)));
     }

@@ -195,6 +195,7 @@ pub(crate) trait Kernel {
     /// addresses. It is bound to `addr`.
     fn serve_from_inside(
         &mut self,
+        note: &Self::Note,
         tid: i32,
         sock: &Self::Sock,
         indices: &[Index],

@@ -71,14 +71,15 @@ impl<K: Kernel> Engine<K> {
                 self.publish(k, note, target, sock, &id, &addr, &choice, pin);
             }
             Some(Plan::Relayed { indices, addr: at }) => {
-                if self.bind_inside(k, note, &sock, &addr, Reason::Local) {
-                    k.serve_from_inside(target.tid, &sock, &indices, at);
+                let bound = k.bind(&sock, &addr);
+                if bound.is_ok() {
+                    k.serve_from_inside(&note, target.tid, &sock, &indices, at);
                 }
+                self.answer_bind(k, note, bound, Reason::Local);
             }
         }
     }
 
-    /// True if it was bound.
     pub(super) fn bind_inside(
         &self,
         k: &mut K,
@@ -86,11 +87,14 @@ impl<K: Kernel> Engine<K> {
         sock: &K::Sock,
         addr: &RawSockAddr,
         reason: Reason,
-    ) -> bool {
+    ) {
         let bound = k.bind(sock, addr);
+        self.answer_bind(k, note, bound, reason);
+    }
+
+    fn answer_bind(&self, k: &mut K, note: K::Note, bound: Result<(), Errno>, reason: Reason) {
         self.stats.count(Outcome::Left, reason);
         k.answer(note, bound.map_or_else(Answer::Fail, |()| Answer::Success));
-        bound.is_ok()
     }
 
     pub(super) fn listen(&mut self, k: &mut K, note: K::Note, target: Target, backlog: i32) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use netns_socket::{Domain, Kind, PidFd, SocketSpec};
+use netns_socket::{Domain, Kind, Namespace, SocketSpec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -19,8 +19,8 @@ use crate::relay::Backend;
 pub(super) enum Reach {
     /// Its socket is on the host, bound to this entry's address and perhaps to a device.
     Host { entry: Entry, pin: Option<u32> },
-    /// Its socket is in the container of this thread.
-    Inside { target: PidFd, addr: SocketAddr, inside: Inside },
+    /// Its socket is in this namespace. Whoever has bound it may be no more.
+    Inside { namespace: Arc<Namespace>, addr: SocketAddr, inside: Inside },
 }
 
 /// What a slot's backends know; `None` while there is no application.
@@ -42,7 +42,9 @@ impl Backend for Application {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Err(Errno::CONNREFUSED.into()),
             Some(Reach::Host { entry, pin }) => Ok(open_on_host(entry, *pin)?),
-            Some(Reach::Inside { target, addr, inside }) => Ok(open_inside(target, *addr, inside)?),
+            Some(Reach::Inside { namespace, addr, inside }) => {
+                Ok(open_inside(namespace, *addr, inside)?)
+            }
         }
     }
 }
@@ -74,10 +76,14 @@ fn address_of(device: u32, v4: bool) -> Result<IpAddr, Errno> {
     SocketAddr::try_from(source).map(|source| source.ip()).or(Err(Errno::ADDRNOTAVAIL))
 }
 
-fn open_inside(target: &PidFd, addr: SocketAddr, inside: &mut Inside) -> Result<OwnedFd, Errno> {
+fn open_inside(
+    namespace: &Namespace,
+    addr: SocketAddr,
+    inside: &mut Inside,
+) -> Result<OwnedFd, Errno> {
     let domain = if addr.is_ipv4() { Domain::Inet } else { Domain::Inet6 };
     let spec = SocketSpec { domain, kind: Kind::Datagram, protocol: libc_udp() };
-    let socket = inside.socket(target, spec).ok_or(Errno::CONNREFUSED)?;
+    let socket = inside.socket(namespace, spec).ok_or(Errno::CONNREFUSED)?;
     rustix::net::connect(&socket, &addr)?;
     Ok(socket)
 }

@@ -21,6 +21,8 @@ mod backend;
 mod reserve;
 mod slot;
 mod table;
+#[cfg(test)]
+mod tests;
 mod warden;
 
 use std::fmt;
@@ -29,7 +31,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use netns_socket::{PidFd, Vigil};
+use netns_socket::{Namespace, Vigil};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use serde::Serialize;
@@ -146,7 +148,8 @@ impl Ports {
     /// to replace.
     ///
     /// # Errors
-    /// What bind(2) said: EADDRINUSE where an application has the port already.
+    /// What bind(2) said: EADDRINUSE where an application has the port already. ENOBUFS where it has
+    /// too many sockets there.
     pub(crate) fn bind(
         &self,
         socket: &OwnedFd,
@@ -155,6 +158,9 @@ impl Ports {
         beside: Option<&OwnedFd>,
     ) -> Result<(), Errno> {
         let mut slots = self.0.lock(&choice.own);
+        if slots.iter().any(|slot| slot.is_full()) {
+            return Err(Errno::NOBUFS);
+        }
         if choice.bind.is_ipv6() && choice.bind.ip().to_canonical().is_ipv6() {
             sockopt::set_ipv6_v6only(socket, choice.v6_only)?;
         }
@@ -230,19 +236,25 @@ impl Ports {
         Warden::wake(shared);
     }
 
-    /// A socket that stays in the container of `target`, bound to `addr`, serves these slots.
+    /// A socket that stays in the container, whose network namespace this is, serves these slots. It
+    /// is bound to `addr`.
     pub(crate) fn serve_from_inside(
         &self,
         indices: &[Index],
-        target: i32,
+        namespace: &Arc<Namespace>,
         addr: SocketAddr,
         socket: &OwnedFd,
     ) {
-        let watched = self.0.watch(socket);
-        for mut slot in self.0.lock(indices) {
-            let Ok(target) = PidFd::open(target) else { return };
-            slot.serve_by_relay(watched, Reach::Inside { target, addr, inside: Inside::default() });
+        let mut slots = self.0.lock(indices);
+        if slots.iter().any(|slot| slot.is_full()) {
+            return;
         }
+        let watched = self.0.watch(socket);
+        for slot in &mut slots {
+            let (namespace, inside) = (Arc::clone(namespace), Inside::default());
+            slot.serve_by_relay(watched, Reach::Inside { namespace, addr, inside });
+        }
+        drop(slots);
         Warden::wake(&self.0);
     }
 

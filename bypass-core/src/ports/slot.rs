@@ -1,6 +1,5 @@
 //! One published host address: who has it, and what is relayed from it.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -51,6 +50,10 @@ enum Inside {
     Relayed(Route),
     Held(OwnedFd),
 }
+
+/// Sockets that an application may have at one address, by `SO_REUSEPORT`: more than servers have
+/// workers. How many there are decides what it costs to see which are open.
+pub(super) const MAX_SOCKETS: usize = if cfg!(test) { 8 } else { 512 };
 
 /// Connections that may wait to be relayed.
 const BACKLOG: i32 = 128;
@@ -115,6 +118,11 @@ impl Slot {
         self.application.set(Some(reach));
     }
 
+    /// Whether the application may have no further socket.
+    pub(super) fn is_full(&self) -> bool {
+        self.sockets.len() >= MAX_SOCKETS
+    }
+
     /// The families that are served by a socket with this address.
     pub(super) fn serving(&self) -> Option<Families> {
         self.serving.filter(|_| !self.sockets.is_empty())
@@ -135,6 +143,12 @@ impl Slot {
             self.route = Some(relay.udp(front.try_clone()?, backend)?);
         }
         Ok(())
+    }
+
+    /// How many clients are relayed from the front; `None` where it is not served.
+    #[cfg(test)]
+    pub(super) fn flows(&self) -> Option<usize> {
+        self.route.as_ref().map(Route::flows)
     }
 
     /// Whether an application is to be reached by the front, and is not yet.
@@ -201,8 +215,11 @@ impl Slot {
         let any = |wanted: fn(&Given) -> bool| self.sockets.iter().any(wanted);
         let watched = any(|socket| matches!(socket, Given::Watched(..)));
         let watched = if watched { vigil.open().ok()? } else { Vec::new() };
-        let udp = any(|socket| matches!(socket, Given::Udp(_)));
-        let udp = if udp { netns_socket::udp_inodes().ok()? } else { HashSet::new() };
+        let inodes = self.sockets.iter().filter_map(|socket| match socket {
+            Given::Udp(inode) => Some(*inode),
+            Given::Watched(..) => None,
+        });
+        let udp = netns_socket::open_udp_sockets(inodes).ok()?;
         let open = self.sockets.iter().filter(|socket| match socket {
             Given::Watched(socket, _) => watched.contains(socket),
             Given::Udp(inode) => udp.contains(inode),
@@ -220,7 +237,9 @@ impl Slot {
         self.serving = None;
         self.inside = None;
         self.application.set(None);
-        if self.entry.protocol == Protocol::Tcp && self.route.take().is_some() {
+        // Flows lead to a socket that is closed, perhaps in a namespace that only they keep.
+        let relayed = self.route.take().is_some();
+        if self.entry.protocol == Protocol::Tcp && relayed {
             // Shut down, it listens no more and keeps its address.
             if let Some(front) = &self.front {
                 rustix::net::shutdown(front, rustix::net::Shutdown::Read).ok();

@@ -9,34 +9,37 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The addresses that flows send from, of all fronts of a relay.
-///
-/// A front in a container might know another socket by the same address: that one's datagrams are
-/// lost while the flow lasts.
+use netns_socket::Identity;
+
+/// The addresses that flows send from, of all fronts of a relay. Those of another network namespace
+/// mean others: with many flows into a container, many clients would have the same there.
 #[derive(Clone, Default)]
-pub(super) struct Sources(Arc<Mutex<HashMap<SocketAddr, usize>>>);
+pub(super) struct Sources(Arc<Mutex<HashMap<Place, usize>>>);
 
 /// One of them, until it is dropped.
 pub(super) struct Source {
-    address: SocketAddr,
+    place: Place,
     all: Sources,
 }
+
+/// A network namespace, by its cookie, and an address there.
+type Place = (Option<u64>, SocketAddr);
 
 impl Sources {
     /// Takes in what the socket of a flow is bound to; None where that cannot be told.
     pub(super) fn add(&self, socket: impl AsFd) -> Option<Source> {
-        let address = SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()?;
-        let address = plain(address);
-        *self.lock().entry(address).or_default() += 1;
-        Some(Source { address, all: self.clone() })
+        let address = SocketAddr::try_from(rustix::net::getsockname(&socket).ok()?).ok()?;
+        let place = (netns_of(socket), plain(address));
+        *self.lock().entry(place).or_default() += 1;
+        Some(Source { place, all: self.clone() })
     }
 
-    /// Whether a flow sends from this address.
-    pub(super) fn has(&self, address: SocketAddr) -> bool {
-        self.lock().contains_key(&plain(address))
+    /// Whether a flow sends from this address, as a socket of the namespace `netns` sees it.
+    pub(super) fn has(&self, netns: Option<u64>, address: SocketAddr) -> bool {
+        self.lock().contains_key(&(netns, plain(address)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -44,13 +47,18 @@ impl Sources {
 impl Drop for Source {
     fn drop(&mut self) {
         let mut all = self.all.lock();
-        if let Some(count) = all.get_mut(&self.address) {
+        if let Some(count) = all.get_mut(&self.place) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                all.remove(&self.address);
+                all.remove(&self.place);
             }
         }
     }
+}
+
+/// The cookie of the network namespace that a socket is in.
+pub(super) fn netns_of(socket: impl AsFd) -> Option<u64> {
+    Identity::of(socket).ok().flatten()?.netns_cookie
 }
 
 /// Neither IPv4-mapped, nor with a scope or a flow label.
@@ -67,14 +75,16 @@ mod tests {
     fn a_source_is_known_until_its_last_flow_ends() {
         let sources = Sources::default();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
+        let (netns, address) = (netns_of(&socket), socket.local_addr().unwrap());
         let mapped = SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), address.port());
-        assert!(!sources.has(address));
+        assert!(!sources.has(netns, address));
         let [first, second] = [(); 2].map(|()| sources.add(&socket).unwrap());
-        assert!(sources.has(address) && sources.has(mapped));
+        assert!(sources.has(netns, address) && sources.has(netns, mapped));
+        let elsewhere = netns.map(|cookie| cookie + 1);
+        assert!(elsewhere.is_some() && !sources.has(elsewhere, address));
         drop(first);
-        assert!(sources.has(address));
+        assert!(sources.has(netns, address));
         drop(second);
-        assert!(!sources.has(address));
+        assert!(!sources.has(netns, address));
     }
 }

@@ -13,7 +13,7 @@ use super::Backend;
 use super::clients::{Client, Clients, IDLE};
 use super::limits::{Limits, Permit, UDP};
 use super::poller::{Token, Watched};
-use super::sources::Source;
+use super::sources::{Source, netns_of};
 use super::turn::{Common, Served};
 
 /// Datagrams taken from one socket before others get their turn.
@@ -26,6 +26,8 @@ const FAILURES: u32 = 1024;
 pub(super) struct UdpRoute {
     id: u32,
     front: Watched,
+    /// Where the front is.
+    netns: Option<u64>,
     backend: Box<dyn Backend>,
     clients: Clients<Flow>,
     limit: usize,
@@ -47,8 +49,8 @@ impl UdpRoute {
         limits: Limits,
         flows: Arc<AtomicUsize>,
     ) -> Self {
-        let (clients, limit) = (Clients::new(), limits.udp_flows);
-        Self { id, front, backend, clients, limit, flows, failures: 0 }
+        let (clients, limit, netns) = (Clients::new(), limits.udp_flows, netns_of(&front));
+        Self { id, front, netns, backend, clients, limit, flows, failures: 0 }
     }
 
     /// Datagrams from clients.
@@ -100,7 +102,7 @@ impl UdpRoute {
     }
 
     fn open(&mut self, client: Client, common: &mut Common) -> Option<u32> {
-        if common.sources.has(client.address) {
+        if common.sources.has(self.netns, client.address) {
             tracing::debug!("what was relayed to an application came back");
             return None;
         }

@@ -6,8 +6,8 @@ use std::thread;
 
 use libtest_mimic::Trial;
 use netns_socket::{
-    Domain, Errno, Identity, InsideError, Kind, MAX_AT_ONCE, PidFd, SocketSpec, create_twin,
-    own_netns_cookie, socket_inside, sockets_inside, unprivileged_port_start,
+    Domain, Errno, Identity, InsideError, Kind, MAX_AT_ONCE, Namespace, PidFd, SocketSpec,
+    create_twin, own_netns_cookie, socket_inside, sockets_inside, unprivileged_port_start,
 };
 use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
 
@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("inside::is_in_the_targets_namespace", namespace),
         trial("inside::several_at_once", several_at_once),
         trial("inside::also_netlink", netlink),
+        trial("inside::namespace_outlives_its_processes", outlived),
         trial("inside::same_user_namespace", same_user_namespace),
         trial("inside::port_start_is_that_of_the_namespace", port_start),
         trial("inside::many_leave_nothing_behind", many),
@@ -82,6 +83,24 @@ fn netlink() {
         SocketSpec { domain: Domain::Other(libc::AF_NETLINK), kind: Kind::Other(3), protocol: 0 };
     let socket = socket_inside(&container.handle, spec, false).unwrap();
     assert_eq!(Identity::of(&socket).unwrap().unwrap().netns_cookie, Some(container.cookie));
+}
+
+fn outlived() {
+    let Container { fixture, cookie, .. } = container();
+    let namespace = Namespace::of(fixture.pid()).unwrap();
+    let pid = fixture.pid();
+    drop(fixture);
+    assert!(Namespace::of(pid).is_err());
+    for socket in sockets_inside(&namespace, tcp(), true, 3).unwrap() {
+        assert_eq!(Identity::of(&socket).unwrap().unwrap().netns_cookie, Some(cookie));
+    }
+    // In our own user namespace as well.
+    let (there, namespace) = in_new_netns(|| {
+        let own = rustix::thread::gettid().as_raw_nonzero().get();
+        (own_netns_cookie().unwrap(), Namespace::of(own).unwrap())
+    });
+    let socket = socket_inside(&namespace, tcp(), true).unwrap();
+    assert_eq!(Identity::of(&socket).unwrap().unwrap().netns_cookie, there);
 }
 
 fn port_start() {

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! fx-server [--mode echo|byte|http|sink|reset|peer] [--quiet] [--reuseport] [--workers N]
-//!           [--v6only 0|1] [--udp ADDR]... ADDR...
+//!           [--v6only 0|1] [--detach] [--udp ADDR]... ADDR...
 //! ```
 //!
 //! It prints `listening ADDR` for each address, then `ready`, then `peer ADDR`
 //! for every TCP connection and the first datagram of every UDP sender. With workers, each
 //! is a process that binds every address and prints all of this. They end with the first
-//! process, and before it. A server that cannot go on prints `failed WHY`.
+//! process, and before it. With `--detach` the process that has bound everything leaves it to
+//! a child and ends. A server that cannot go on prints `failed WHY`.
 
 #![expect(clippy::print_stdout, reason = "what it prints is its interface")]
 
@@ -24,7 +25,7 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::net::sockopt::{
     set_ipv6_v6only, set_socket_linger, set_socket_reuseaddr, set_socket_reuseport,
 };
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 use rustix::process::{kill_process, set_parent_process_death_signal};
 use test_support::failure::{Context, Result};
 use test_support::process::pid_of;
@@ -52,6 +53,7 @@ enum Mode {
 struct Options {
     reuseport: bool,
     v6only: Option<bool>,
+    detach: bool,
 }
 
 fn main() -> Result {
@@ -72,6 +74,7 @@ fn run() -> Result {
             "--mode" => mode = parse_mode(&value()?)?,
             "--quiet" => quiet = true,
             "--reuseport" => options.reuseport = true,
+            "--detach" => options.detach = true,
             "--workers" => workers = value()?.parse()?,
             "--v6only" => options.v6only = Some(value()? == "1"),
             "--udp" => addresses.push((SocketType::DGRAM, value()?.parse()?)),
@@ -129,20 +132,26 @@ fn serve_all(
     mode: Mode,
     quiet: bool,
 ) -> Result {
-    let mut threads = Vec::new();
+    let mut sockets = Vec::new();
     for (kind, address) in addresses {
         let socket = bound(*kind, *address, options).context(address)?;
-        if *kind == SocketType::DGRAM {
-            let socket = UdpSocket::from(socket);
-            println!("listening {}", socket.local_addr()?);
-            threads.push(thread::spawn(move || answer_datagrams(&socket, mode)));
-        } else {
+        if *kind == SocketType::STREAM {
             listen(&socket, BACKLOG).context(address)?;
-            let listener = TcpListener::from(socket);
-            println!("listening {}", listener.local_addr()?);
-            threads.push(thread::spawn(move || serve(&listener, mode, quiet)));
         }
+        println!("listening {}", SocketAddr::try_from(getsockname(&socket)?)?);
+        sockets.push((*kind, socket));
     }
+    // Before the first thread, which a child would not have.
+    if options.detach && sys::fork()?.is_some() {
+        return Ok(());
+    }
+    let start = |(kind, socket): (SocketType, OwnedFd)| {
+        thread::spawn(move || match kind {
+            SocketType::DGRAM => answer_datagrams(&UdpSocket::from(socket), mode),
+            _ => serve(&TcpListener::from(socket), mode, quiet),
+        })
+    };
+    let threads: Vec<_> = sockets.into_iter().map(start).collect();
     println!("ready");
     for thread in threads {
         thread.join().ok().context("a server thread ended")?.context("serving")?;

@@ -11,6 +11,8 @@ mod dns;
 mod egress;
 mod inside;
 mod leaks;
+mod leaks_published;
+mod leaks_udp;
 mod names;
 mod net;
 mod parking;
@@ -21,6 +23,7 @@ mod repl;
 mod reserve;
 mod run_basics;
 mod serve;
+mod serve_ports;
 mod servers;
 mod udp;
 mod world_selftest;
@@ -44,7 +47,10 @@ fn main() -> Result<ExitCode> {
         dns::SCENARIOS,
         parking::SCENARIOS,
         leaks::SCENARIOS,
+        leaks_published::SCENARIOS,
+        leaks_udp::SCENARIOS,
         net::SCENARIOS,
         serve::SCENARIOS,
+        serve_ports::SCENARIOS,
     ])
 }

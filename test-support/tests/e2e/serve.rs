@@ -19,7 +19,7 @@ use crate::leaks::CACHED_TARGETS;
 use crate::publish::{expect_all, remote_as_seen};
 use crate::repl::Repl;
 
-const CRUN: &[Requirement] = &[Requirement::Program("crun")];
+pub(crate) const CRUN: &[Requirement] = &[Requirement::Program("crun")];
 const RUNC: &[Requirement] = &[Requirement::Program("runc")];
 
 pub(crate) const SCENARIOS: Group = (
@@ -67,14 +67,15 @@ pub(crate) const SCENARIOS: Group = (
 );
 
 /// A running `bypass-cli serve` and what runtimes need to know of it.
-struct Agent {
-    running: Running,
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) running: Running,
     profile: Value,
 }
 
 impl Agent {
     /// `maps` are what is published, which decides which calls the profile traps too.
-    fn start(world: &World, options: &[&str], maps: &[&str]) -> Result<Self> {
+    pub(crate) fn start(world: &World, options: &[&str], maps: &[&str]) -> Result<Self> {
         let socket = socket(world);
         let mut command = world.as_user(world.program("bypass-cli")?);
         command.arg("serve").arg("--socket").arg(&socket);
@@ -87,7 +88,7 @@ impl Agent {
     }
 
     /// The command that runs `PROGRAM WORDS` in a container.
-    fn container(
+    pub(crate) fn container(
         &self,
         world: &World,
         runtime: &str,
@@ -126,7 +127,7 @@ fn seccomp_profile(world: &World, socket: &Path, options: &[&str]) -> Result<Val
     serde_json::from_str(&finished.stdout).context("the profile")
 }
 
-fn runtime_command(world: &World, runtime: &str) -> Command {
+pub(crate) fn runtime_command(world: &World, runtime: &str) -> Command {
     let mut command = world.as_user(runtime);
     command.arg("--root").arg(world.runtime_dir().join(runtime));
     command

@@ -169,4 +169,4 @@ fn percentile(sorted: &[Duration], percent: usize) -> Option<f64> {
 const SMALL_STACK: usize = 128 << 10;
 
 /// For an echo, which takes less than a millisecond.
-const ECHO_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const ECHO_LIMIT: Duration = Duration::from_secs(1);

@@ -13,6 +13,11 @@
 //! fx-client exec ADDR                    the next program uses it
 //! fx-client pass ADDR                    it is used through SCM_RIGHTS
 //! fx-client race ADDR OTHER MILLIS       dup2 over the descriptor while it connects
+//! fx-client moves COUNT ADDR...          UDP sockets that connect, send and dissolve
+//! fx-client sends COUNT ADDR...          UDP sockets that send without being connected
+//! fx-client askers ADDR COUNT            UDP clients, one datagram and its echo each
+//! fx-client killings OWN REMOTE COUNT    a server and its client, killed at any moment
+//! fx-client busy OWN REMOTE              that client, until it is killed
 //! fx-client repl                         commands from standard input, one a line
 //! ```
 //!
@@ -24,6 +29,7 @@
 
 #![expect(clippy::print_stdout, reason = "what it prints is its interface")]
 
+mod churn;
 mod datagrams;
 mod load;
 mod relatives;
@@ -32,6 +38,7 @@ mod sequence;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, BufRead};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use test_support::fail;
@@ -97,8 +104,19 @@ fn run(arguments: &[&str]) -> Result<Value> {
         ["race", address, other, millis] => {
             load::race(address.parse()?, other.parse()?, millis.parse()?)
         }
+        ["moves", count, rest @ ..] => churn::moves(count.parse()?, &addresses(rest)?),
+        ["sends", count, rest @ ..] => churn::sends(count.parse()?, &addresses(rest)?),
+        ["askers", address, count] => churn::askers(address.parse()?, count.parse()?),
+        ["killings", own, remote, count] => {
+            churn::killings(own.parse()?, remote.parse()?, count.parse()?)
+        }
+        ["busy", own, remote] => churn::busy(own.parse()?, remote.parse()?),
         _ => fail!("no such command: {arguments:?}; see the source for the list"),
     }
+}
+
+fn addresses(words: &[&str]) -> Result<Vec<SocketAddr>> {
+    words.iter().map(|word| word.parse().context(word)).collect()
 }
 
 /// An errno by name, for comparing results as text.
