@@ -358,3 +358,33 @@ impl Shared {
 fn inode_of(socket: &OwnedFd) -> Option<u64> {
     rustix::fs::fstat(socket).ok().map(|stat| stat.st_ino)
 }
+
+#[cfg(test)]
+mod tests {
+    use netns_socket::Domain;
+    use rustix::net::{AddressFamily, SocketType};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_on_its_way_to_the_application_can_listen() {
+        let list = PublishList::new(vec!["127.0.0.1::80".parse().unwrap()]).unwrap();
+        let ports = Ports::reserve(&list).unwrap();
+        let wanted = Wanted {
+            protocol: Protocol::Tcp,
+            domain: Domain::Inet,
+            v6_only: false,
+            addr: "0.0.0.0:80".parse().unwrap(),
+        };
+        let (choice, ()) = ports.table().choose(&wanted, |_| Some(())).unwrap();
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        ports.bind(&socket, &choice, false, None).unwrap();
+        // As another thread may do at any time.
+        ports.settle();
+        ports.serve(&choice, None, &socket, None);
+        rustix::net::listen(&socket, 1).unwrap();
+        drop(socket);
+        ports.settle();
+        assert!(std::net::TcpListener::bind(choice.bind).is_err(), "it is reserved again");
+    }
+}

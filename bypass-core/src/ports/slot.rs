@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use netns_socket::{Vigil, Watched};
 use rustix::io::Errno;
@@ -20,6 +21,8 @@ pub(super) struct Slot {
     /// Keeps the address from others. It gives way to a socket of the application that is not
     /// bound to a device.
     front: Option<OwnedFd>,
+    /// When it gave way to a socket that the application does not have yet.
+    given: Option<Instant>,
     /// The application's sockets.
     sockets: Vec<Given>,
     /// The families that the last of them serves, if it is bound to this very address.
@@ -52,6 +55,9 @@ enum Inside {
     Held(OwnedFd),
 }
 
+/// A socket that the application has not got after so long is none that it will get.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
 /// Connections that may wait to be relayed.
 const BACKLOG: i32 = 128;
 
@@ -60,6 +66,7 @@ impl Slot {
         Self {
             entry,
             front: Some(front),
+            given: None,
             sockets: Vec::new(),
             serving: None,
             application: Application::default(),
@@ -94,10 +101,12 @@ impl Slot {
     pub(super) fn give_way(&mut self) {
         self.route = None;
         self.front = None;
+        self.given = Some(Instant::now());
     }
 
     /// A socket of the application has this address from now on.
     pub(super) fn serve(&mut self, socket: Option<Given>, families: Families, reach: Reach) {
+        self.given = None;
         self.sockets.extend(socket);
         self.serving = Some(families);
         self.way = Way::Direct;
@@ -182,9 +191,10 @@ impl Slot {
                 self.withdraw();
             }
         }
-        if self.sockets.is_empty() && self.front.is_none() {
-            // Refused as long as the socket is on its way to the application, or somebody else
-            // was faster.
+        // A socket on its way would not refuse the front, and be refused by it when it is to listen.
+        let on_its_way = self.given.is_some_and(|since| since.elapsed() < ON_ITS_WAY);
+        if self.sockets.is_empty() && self.front.is_none() && !on_its_way {
+            // Refused if somebody else was faster.
             self.front = reserve::front(&self.entry).ok();
         }
         self.sockets.is_empty() && self.front.is_some()
