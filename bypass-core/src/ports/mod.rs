@@ -153,6 +153,32 @@ impl Ports {
         pinned: bool,
         beside: Option<&OwnedFd>,
     ) -> Result<(), Errno> {
+        let asked_for = sockopt::socket_reuseport(socket)?;
+        // Before the lock that others wait for: the program has this socket too, and can keep its own
+        // lock for as long as it likes.
+        let beside = beside.filter(|_| !asked_for);
+        let shared = beside.map_or(Ok(()), |old| sockopt::set_socket_reuseport(old, true));
+        let bound = shared
+            .and_then(|()| self.bind_alone(socket, choice, pinned, asked_for || beside.is_some()));
+        if let Some(old) = beside {
+            sockopt::set_socket_reuseport(old, false).ok();
+        }
+        sockopt::set_socket_reuseport(socket, asked_for)?;
+        if bound.is_ok() {
+            Warden::wake(&self.0);
+        }
+        bound
+    }
+
+    /// [`bind`](Self::bind), as far as nothing is touched that a program has. `shares` says that the
+    /// address has to be shared with other sockets than the fronts.
+    fn bind_alone(
+        &self,
+        socket: &OwnedFd,
+        choice: &Choice,
+        pinned: bool,
+        shares: bool,
+    ) -> Result<(), Errno> {
         let mut slots = self.0.lock(&choice.own);
         if choice.bind.is_ipv6() && choice.bind.ip().to_canonical().is_ipv6() {
             sockopt::set_ipv6_v6only(socket, choice.v6_only)?;
@@ -162,28 +188,15 @@ impl Ports {
             // one starts in a namespace without them, and must not find its port in use.
             sockopt::set_socket_reuseaddr(socket, true)?;
         }
-        let asked_for = sockopt::socket_reuseport(socket)?;
         let reserved = slots.iter().any(|slot| slot.has_front());
-        sockopt::set_socket_reuseport(socket, asked_for || reserved || beside.is_some())?;
-        let beside = beside.filter(|_| !asked_for);
-        let shared = slots
-            .iter()
-            .try_for_each(|slot| slot.share(true))
-            .and_then(|()| beside.map_or(Ok(()), |old| sockopt::set_socket_reuseport(old, true)));
+        sockopt::set_socket_reuseport(socket, shares || reserved)?;
+        let shared = slots.iter().try_for_each(|slot| slot.share(true));
         let bound = shared.and_then(|()| rustix::net::bind(socket, &choice.bind));
         for slot in &mut slots {
             if bound.is_ok() && !pinned {
                 slot.give_way();
             }
             slot.share(false).ok();
-        }
-        if let Some(old) = beside {
-            sockopt::set_socket_reuseport(old, false).ok();
-        }
-        sockopt::set_socket_reuseport(socket, asked_for)?;
-        drop(slots);
-        if bound.is_ok() {
-            Warden::wake(&self.0);
         }
         bound
     }
