@@ -157,6 +157,32 @@ impl Ports {
         pinned: bool,
         beside: Option<&OwnedFd>,
     ) -> Result<(), Errno> {
+        let asked_for = sockopt::socket_reuseport(socket)?;
+        // Before the lock that others wait for: the program has this socket too, and can keep its own
+        // lock for as long as it likes.
+        let beside = beside.filter(|_| !asked_for);
+        let shared = beside.map_or(Ok(()), |old| sockopt::set_socket_reuseport(old, true));
+        let bound = shared
+            .and_then(|()| self.bind_alone(socket, choice, pinned, asked_for || beside.is_some()));
+        if let Some(old) = beside {
+            sockopt::set_socket_reuseport(old, false).ok();
+        }
+        sockopt::set_socket_reuseport(socket, asked_for)?;
+        if bound.is_ok() {
+            Warden::wake(&self.0);
+        }
+        bound
+    }
+
+    /// [`bind`](Self::bind), as far as nothing is touched that a program has. `shares` says that the
+    /// address has to be shared with other sockets than the fronts.
+    fn bind_alone(
+        &self,
+        socket: &OwnedFd,
+        choice: &Choice,
+        pinned: bool,
+        shares: bool,
+    ) -> Result<(), Errno> {
         let mut slots = self.0.lock(&choice.own);
         if slots.iter().any(|slot| slot.is_full()) {
             return Err(Errno::NOBUFS);
@@ -169,14 +195,9 @@ impl Ports {
         let reuses = sockopt::socket_reuseaddr(socket)?;
         let tcp = slots.iter().any(|slot| slot.entry().protocol == Protocol::Tcp);
         sockopt::set_socket_reuseaddr(socket, reuses || tcp)?;
-        let asked_for = sockopt::socket_reuseport(socket)?;
-        let shares = !tcp && slots.iter().any(|slot| slot.has_front());
-        sockopt::set_socket_reuseport(socket, asked_for || shares || beside.is_some())?;
-        let beside = beside.filter(|_| !asked_for);
-        let shared = slots
-            .iter()
-            .try_for_each(|slot| slot.share(true))
-            .and_then(|()| beside.map_or(Ok(()), |old| sockopt::set_socket_reuseport(old, true)));
+        let reserved = !tcp && slots.iter().any(|slot| slot.has_front());
+        sockopt::set_socket_reuseport(socket, shares || reserved)?;
+        let shared = slots.iter().try_for_each(|slot| slot.share(true));
         let bound = shared.and_then(|()| rustix::net::bind(socket, &choice.bind));
         for slot in &mut slots {
             // One that is to listen has the address to itself only then.
@@ -185,15 +206,7 @@ impl Ports {
             }
             slot.share(false).ok();
         }
-        if let Some(old) = beside {
-            sockopt::set_socket_reuseport(old, false).ok();
-        }
-        sockopt::set_socket_reuseport(socket, asked_for)?;
         sockopt::set_socket_reuseaddr(socket, reuses)?;
-        drop(slots);
-        if bound.is_ok() {
-            Warden::wake(&self.0);
-        }
         bound
     }
 

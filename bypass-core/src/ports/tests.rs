@@ -84,3 +84,26 @@ fn an_application_does_not_decide_how_many_sockets_are_followed() {
     world.ports.settle();
     world.worker(true).unwrap();
 }
+
+#[test]
+fn a_socket_on_its_way_to_the_application_can_listen() {
+    let list = PublishList::new(vec!["127.0.0.1::80".parse().unwrap()]).unwrap();
+    let ports = Ports::reserve(&list).unwrap();
+    let wanted = Wanted {
+        protocol: Protocol::Tcp,
+        domain: netns_socket::Domain::Inet,
+        v6_only: false,
+        addr: "0.0.0.0:80".parse().unwrap(),
+    };
+    let (choice, ()) = ports.table().choose(&wanted, |_| Some(())).unwrap();
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    ports.bind(&socket, &choice, false, None).unwrap();
+    // As another thread may do at any time.
+    ports.settle();
+    ports.serve(&choice, None, &socket, None);
+    ports.listen(&socket, 1, choice.bind).unwrap();
+    assert!(std::net::TcpStream::connect(choice.bind).is_ok());
+    drop(socket);
+    ports.settle();
+    assert!(std::net::TcpListener::bind(choice.bind).is_err(), "it is reserved again");
+}
