@@ -91,8 +91,12 @@ fn in_turn(world: &World, runtime: &str) -> Result {
         process::run(kill.args(["kill", &name, "KILL"]), PATIENCE)?.success()?;
         container.wait(PATIENCE)?;
         let ended = Instant::now();
-        while !taken(&mut stranger)?.is_empty() {
-            ensure!(ended.elapsed() < Duration::from_secs(1), "round {round}: a port is lost");
+        loop {
+            let lost = taken(&mut stranger)?;
+            if lost.is_empty() {
+                break;
+            }
+            ensure!(ended.elapsed() < Duration::from_secs(1), "round {round}: {lost:?}");
         }
         let refused: &[(IpAddr, &str)] = &[(HOST_V4.into(), "ECONNREFUSED")];
         expect_all(&mut remote, "stream", 8075, refused)?;
