@@ -21,7 +21,9 @@ pub(crate) struct PublishArgs {
     #[arg(long)]
     ignore_bind: bool,
 
-    /// Which UDP sockets are bypassed. Those of published ports always are.
+    /// Which UDP sockets are bypassed. Those of published ports always are. Hostile code can turn
+    /// such a socket to UDP services on the host's loopback by racing the traps; where that
+    /// matters, say off.
     #[arg(long, value_name = "WHICH", default_value = "connected")]
     udp: Udp,
 
