@@ -17,6 +17,7 @@ use bypass_core::{
     Supervisor,
 };
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
 use seccomp_notify::{Features, Listener, OpenError};
 use serde::Serialize;
 
@@ -135,6 +136,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         child,
         network: None,
         command: None,
+        early: Vec::new(),
         container: None,
         landlock: Landlock::NotSupported,
         sends,
@@ -157,6 +159,8 @@ struct Session<'a> {
     network: Option<Attached>,
     /// The command's process.
     command: Option<OwnedFd>,
+    /// Signals for it that came before it was known.
+    early: Vec<Signal>,
     container: Option<Container>,
     landlock: Landlock,
     sends: Sends,
@@ -188,7 +192,13 @@ impl Session<'_> {
             }
             if signalled {
                 for signal in signals.to_forward() {
-                    signals::forward(signal, self.command.as_ref(), &self.child);
+                    match &self.command {
+                        Some(command) => signals::forward(signal, command),
+                        // The command may run already, and who it is be on its way to us.
+                        None if !self.early.contains(&signal) => self.early.push(signal),
+                        // Somebody is losing patience.
+                        None => signals::end(&self.child),
+                    }
                 }
             }
             if told {
@@ -219,7 +229,12 @@ impl Session<'_> {
                 };
                 self.container = Some(self.supervisor.attach(listener, settings)?);
             }
-            (Message::Command, Some(fd)) if self.command.is_none() => self.command = Some(fd),
+            (Message::Command, Some(fd)) if self.command.is_none() => {
+                for signal in self.early.drain(..) {
+                    signals::forward(signal, &fd);
+                }
+                self.command = Some(fd);
+            }
             (Message::ExecFailed { errno }, _) => {
                 let program = self.args.command.first().map(|name| name.to_string_lossy());
                 let error = io::Error::from_raw_os_error(errno);

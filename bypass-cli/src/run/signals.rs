@@ -52,15 +52,17 @@ impl AsFd for Signals {
     }
 }
 
-/// Sends the signal to the command, or ends the steps towards it if it has not started.
-pub(super) fn forward(signal: Signal, command: Option<&OwnedFd>, steps: &Child) {
-    let sent = match command {
-        Some(pidfd) => rustix::process::pidfd_send_signal(pidfd, signal),
-        None => {
-            rustix::process::kill_process(rustix::process::Pid::from_child(steps), Signal::KILL)
-        }
-    };
-    if let Err(errno) = sent {
+/// Sends the signal to the command.
+pub(super) fn forward(signal: Signal, command: &OwnedFd) {
+    if let Err(errno) = rustix::process::pidfd_send_signal(command, signal) {
         tracing::debug!(?signal, %errno, "could not be forwarded");
+    }
+}
+
+/// Ends the steps towards a command that has not started.
+pub(super) fn end(steps: &Child) {
+    let steps = rustix::process::Pid::from_child(steps);
+    if let Err(errno) = rustix::process::kill_process(steps, Signal::KILL) {
+        tracing::debug!(%errno, "the steps could not be ended");
     }
 }

@@ -239,15 +239,16 @@ impl Slot {
         self.application.set(None);
         // Flows lead to a socket that is closed, perhaps in a namespace that only they keep.
         let relayed = self.route.take().is_some();
-        if self.entry.protocol == Protocol::Tcp && relayed {
-            if let Some(front) = &self.front {
-                // First this: one that does not listen must not be joined for a moment, either.
-                // Whoever is then, with SO_REUSEPORT, can be for good (`tb->fastreuseport` in
-                // `inet_csk_get_port()`).
-                sockopt::set_socket_reuseaddr(front, false).ok();
-                // It listens no more and keeps its address.
-                rustix::net::shutdown(front, rustix::net::Shutdown::Read).ok();
-            }
+        if self.entry.protocol == Protocol::Tcp
+            && relayed
+            && let Some(front) = &self.front
+        {
+            // First this: one that does not listen must not be joined for a moment, either.
+            // Whoever is then, with SO_REUSEPORT, can be for good (`tb->fastreuseport` in
+            // `inet_csk_get_port()`).
+            sockopt::set_socket_reuseaddr(front, false).ok();
+            // It listens no more and keeps its address.
+            rustix::net::shutdown(front, rustix::net::Shutdown::Read).ok();
         }
     }
 }
