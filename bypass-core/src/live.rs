@@ -1,5 +1,7 @@
 //! The real [`Kernel`]: one system call, or a few, behind each step of the engine.
 
+mod steps;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +23,7 @@ use sockaddr_inspect::{
     WriteError, WriteMemory as _,
 };
 
+use self::steps::{NOWHERE, connect_at_once, step, without_waiting};
 use crate::call::Message;
 use crate::engine::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
 use crate::inside::Inside;
@@ -31,10 +34,6 @@ use crate::targets::Targets;
 
 /// Bit of `CAP_NET_BIND_SERVICE` in the capability sets.
 const CAP_NET_BIND_SERVICE: u32 = 10;
-
-/// An address of a family that does not exist, long enough for every TCP socket to look at
-/// the family: EAFNOSUPPORT, and nothing else happens (tcp_v4_connect, tcp_v6_connect).
-const NOWHERE: [u8; 28] = [0xff; 28];
 
 const NO_TIME: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
 
@@ -553,39 +552,6 @@ fn lost(error: &FetchError) -> Lost {
         FetchError::Gone => Lost::Gone,
         FetchError::Denied => Lost::Denied,
         error => Lost::Errno(error.errno().map_or(Errno::FAULT, Errno::from_raw_os_error)),
-    }
-}
-
-/// Runs a call on a socket whose file the target may share, so that it cannot block.
-///
-/// A target that clears O_NONBLOCK at the wrong moment makes its own supervisor thread
-/// wait, and nobody else's.
-fn without_waiting(sock: impl AsFd, call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
-    let flags = rustix::fs::fcntl_getfl(&sock)?;
-    if flags.contains(OFlags::NONBLOCK) {
-        return call();
-    }
-    rustix::fs::fcntl_setfl(&sock, flags | OFlags::NONBLOCK)?;
-    let result = call();
-    rustix::fs::fcntl_setfl(&sock, flags).ok();
-    result
-}
-
-fn connect_at_once(sock: &OwnedFd, addr: &RawSockAddr, blocking: bool) -> Result<(), Errno> {
-    match netns_socket::connect(sock, addr.as_bytes()) {
-        // A second call finishes what the network answered during the first, and leaves
-        // the socket in the state that a blocking connect leaves it in.
-        Err(Errno::INPROGRESS) if blocking => netns_socket::connect(sock, addr.as_bytes()),
-        result => result,
-    }
-}
-
-fn step(result: Result<(), Errno>, blocking: bool) -> Step {
-    match result {
-        Ok(()) => Step::Done,
-        Err(Errno::INPROGRESS) => Step::InProgress,
-        Err(Errno::ALREADY) if blocking => Step::InProgress,
-        Err(errno) => Step::Failed(errno),
     }
 }
 
