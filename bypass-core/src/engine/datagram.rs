@@ -41,11 +41,11 @@ impl<K: Kernel> Engine<K> {
         let Some(dest) = call.destination() else {
             return self.leave(k, note, call, Reason::Address, now);
         };
-        match self.facts.policy.decide(&Destination::of(dest)) {
+        let normal = Destination::of(dest);
+        match self.facts.policy.decide(&normal) {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
             Verdict::Deny(reason) => deny(k, note, reason),
             Verdict::Bypass => {
-                let normal = Destination::of(dest);
                 if let Egress::Unroutable(errno) = k.egress(normal.ip, normal.scope_id) {
                     // A connect that fails leaves the socket connected as it was.
                     k.answer(note, Answer::Fail(errno));
