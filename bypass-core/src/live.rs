@@ -1,5 +1,6 @@
 //! The real [`Kernel`]: one system call, or a few, behind each step of the engine.
 
+mod status;
 mod steps;
 
 use std::collections::HashMap;
@@ -276,7 +277,7 @@ impl Kernel for Live {
     }
 
     fn may_bind_privileged(&mut self, tid: i32, port: u16) -> bool {
-        has_capability(tid, CAP_NET_BIND_SERVICE)
+        status::has_capability(tid, CAP_NET_BIND_SERVICE)
             || self
                 .targets
                 .get(tid)
@@ -440,6 +441,11 @@ impl Kernel for Live {
         rustix::net::listen(sock, backlog)
     }
 
+    fn has_our_ids(&mut self, tid: i32) -> bool {
+        let ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        status::effective_ids(tid) == Some(ours)
+    }
+
     fn shut_down(&mut self, sock: &OwnedFd) {
         rustix::net::shutdown(sock, rustix::net::Shutdown::Both).ok();
     }
@@ -555,16 +561,6 @@ fn lost(error: &FetchError) -> Lost {
     }
 }
 
-/// Whether the thread has this capability in its own user namespace (capabilities(7)).
-fn has_capability(tid: i32, capability: u32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{tid}/status")) else { return false };
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
-        .is_some_and(|set| set & (1 << capability) != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -576,10 +572,5 @@ mod tests {
         {
             assert_eq!(Event::of(event.data().u64()), event);
         }
-    }
-
-    #[test]
-    fn a_thread_that_does_not_exist_has_no_capability() {
-        assert!(!has_capability(i32::MAX, CAP_NET_BIND_SERVICE));
     }
 }

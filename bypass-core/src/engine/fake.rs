@@ -82,6 +82,8 @@ pub(super) struct Fake {
     pub(super) host_connects: Vec<(SocketAddr, Option<u32>)>,
     pub(super) host_listens: usize,
     pub(super) privileged: bool,
+    /// Whether threads of the container have ids of their own.
+    pub(super) other_ids: bool,
     /// Addresses of the container beside loopback.
     pub(super) own_addresses: HashSet<IpAddr>,
     /// Published addresses that are served, and for what.
@@ -138,6 +140,7 @@ impl Default for Fake {
             host_connects: Vec::new(),
             host_listens: 0,
             privileged: true,
+            other_ids: false,
             own_addresses: HashSet::new(),
             served: HashMap::new(),
             host_bind: Ok(()),
@@ -451,6 +454,10 @@ impl Kernel for Fake {
         let dest = addr.decode().ok().and_then(|addr| addr.ip()).ok_or(Errno::INVAL)?;
         self.socks[*sock].local = dest;
         Ok(())
+    }
+
+    fn has_our_ids(&mut self, _tid: i32) -> bool {
+        !self.other_ids
     }
 
     fn listen(&mut self, sock: &usize, _backlog: i32) -> Result<(), Errno> {

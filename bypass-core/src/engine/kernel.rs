@@ -226,6 +226,10 @@ pub(crate) trait Kernel {
     fn probe(&mut self, sock: &Self::Sock, blocking: bool) -> Probe;
     fn bind(&mut self, sock: &Self::Sock, addr: &RawSockAddr) -> Result<(), Errno>;
     fn listen(&mut self, sock: &Self::Sock, backlog: i32) -> Result<(), Errno>;
+
+    /// Whether the effective ids of this thread are ours, so that a socket's peer cannot tell from
+    /// them which of us made a call.
+    fn has_our_ids(&mut self, tid: i32) -> bool;
     /// Ends a connection in both directions, after which the socket cannot have another.
     fn shut_down(&mut self, sock: &Self::Sock);
     /// Dissolves a connection as `connect(AF_UNSPEC)` does. Not for UDP sockets of the host, which

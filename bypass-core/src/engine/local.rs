@@ -107,9 +107,7 @@ impl<K: Kernel> Engine<K> {
             return self.stats.count(Outcome::Gone, Reason::Allowed);
         }
         let Some(id) = id else {
-            self.stats.count_continued();
-            k.answer(note, Answer::Continue);
-            return;
+            return self.listen_elsewhere(k, note, target.tid, &sock, backlog);
         };
         if self.whose(&id) == Whose::Host
             && let Some(listening) = self.listen_on_host(k, &sock, &id, backlog)
@@ -125,6 +123,24 @@ impl<K: Kernel> Engine<K> {
         let listening = k.listen(&sock, backlog);
         self.stats.count(Outcome::Left, Reason::Local);
         k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
+    }
+
+    /// Listens on a socket of another family, or gives a descriptor of another kind its error.
+    ///
+    /// Where the kernel carries on, another thread may exchange the descriptor for a host socket
+    /// whose connection is over, and that would open a port of the host. So the call is made here.
+    /// What shows of that is the process id that clients of an `AF_UNIX` socket read with
+    /// `SO_PEERCRED`. Their user and group they may rely on, so a target with other ids than ours
+    /// makes the call itself.
+    fn listen_elsewhere(&self, k: &mut K, note: K::Note, tid: i32, sock: &K::Sock, backlog: i32) {
+        if k.has_our_ids(tid) {
+            let listening = k.listen(sock, backlog);
+            self.stats.count(Outcome::Left, Reason::Local);
+            k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
+        } else {
+            self.stats.count_continued();
+            k.answer(note, Answer::Continue);
+        }
     }
 
     /// `None` for a host socket that may not listen: one that has a connection, or is bound to more

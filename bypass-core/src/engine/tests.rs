@@ -326,6 +326,15 @@ fn other_families_continue_and_ip_never_does() {
 }
 
 #[test]
+fn other_families_listen_by_us_where_nobody_can_tell() {
+    let mut scene = Scene::new();
+    scene.k.open(FD, CONTAINER, Domain::Other(libc::AF_UNIX), 0);
+    assert_eq!(scene.call(7, Call::Listen { fd: FD, backlog: 5 }), Some(Answer::Success));
+    scene.k.other_ids = true;
+    assert_eq!(scene.call(7, Call::Listen { fd: FD, backlog: 5 }), Some(Answer::Continue));
+}
+
+#[test]
 fn a_socket_of_a_nested_namespace_is_left() {
     let mut scene = Scene::new();
     scene.k.open(FD, NESTED, Domain::Inet, TCP);

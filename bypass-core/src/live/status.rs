@@ -1,0 +1,55 @@
+//! What `/proc/PID/status` tells of a thread (proc_pid_status(5)).
+
+/// Whether the thread has this capability in its own user namespace (capabilities(7)).
+pub(super) fn has_capability(tid: i32, capability: u32) -> bool {
+    of(tid)
+        .and_then(|status| u64::from_str_radix(field(&status, "CapEff:")?.trim(), 16).ok())
+        .is_some_and(|set| set & (1 << capability) != 0)
+}
+
+/// The effective user and group id, as our own user namespace sees them.
+///
+/// The owner of the directory would be cheaper to read, but that of a thread which is not dumpable
+/// is root, and it may make itself that.
+pub(super) fn effective_ids(tid: i32) -> Option<(u32, u32)> {
+    let status = of(tid)?;
+    Some((effective(field(&status, "Uid:")?)?, effective(field(&status, "Gid:")?)?))
+}
+
+fn of(tid: i32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{tid}/status")).ok()
+}
+
+/// The name of a program stands before all others, but no line feed in it is written as such.
+fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(key))
+}
+
+/// Of the real, effective, saved and file system id.
+fn effective(ids: &str) -> Option<u32> {
+    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_does_not_exist_has_nothing() {
+        assert!(!has_capability(i32::MAX, 10));
+        assert_eq!(effective_ids(i32::MAX), None);
+    }
+
+    #[test]
+    fn our_own_ids_are_read() {
+        let ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        assert_eq!(effective_ids(own), Some(ours));
+    }
+
+    #[test]
+    fn the_effective_id_is_the_second() {
+        assert_eq!(effective("\t1000\t2000\t3000\t4000"), Some(2000));
+        assert_eq!(effective("\t1000"), None);
+    }
+}
