@@ -54,7 +54,7 @@ impl Echoes {
         let to_server = time(in_remote(world, &words(&client))?)?;
         measure::end(server)?;
         let client = self.client_of(SocketAddr::new(REMOTE_V4.into(), ECHO.number));
-        let from_client = time(way.command(world, &words(&client))?)?;
+        let from_client = time(way.datagrams(world, &words(&client))?)?;
         Ok(vec![(Figure::Echo(Side::Server), to_server), (Figure::Echo(Side::Client), from_client)])
     }
 

@@ -91,6 +91,14 @@ impl Way {
         Ok(command)
     }
 
+    /// The same for a program that connects UDP sockets.
+    pub(crate) fn datagrams(&self, world: &World, words: &[&str]) -> Result<Command> {
+        let (program, arguments) = words.split_first().context("no program")?;
+        let mut command = self.stack()?.datagrams(world, program)?;
+        command.args(arguments);
+        Ok(command)
+    }
+
     /// The same for a server, which the remote finds at [`Way::published`].
     pub(crate) fn server(&self, world: &World, words: &[&str]) -> Result<Command> {
         let (program, arguments) = words.split_first().context("no program")?;

@@ -126,9 +126,9 @@ mod tests {
 
     #[test]
     fn denied_networks_decide_as_they_do_for_serve() {
-        for (option, sends) in [("--deny=10.0.0.0/8", true), ("--udp=connected", false)] {
-            let line = ["bypass-cli", "profile", option];
-            let Command::Profile(args) = Cli::parse_from(line).command else { panic!("{option}") };
+        for (deny, sends) in [(&["--deny=10.0.0.0/8"][..], true), (&[][..], false)] {
+            let line = [&["bypass-cli", "profile", "--udp=connected"], deny].concat();
+            let Command::Profile(args) = Cli::parse_from(line).command else { panic!("{deny:?}") };
             assert_eq!(traps(&args).unwrap(), Traps { names: false, messages: true, sends });
         }
     }

@@ -93,6 +93,14 @@ impl Stack {
         self.command_with(world, &[], program)
     }
 
+    /// The same for a program that connects UDP sockets, which are to take this way too.
+    ///
+    /// # Errors
+    /// When `bypass-cli` was not built.
+    pub fn datagrams(&self, world: &World, program: impl AsRef<OsStr>) -> Result<Command> {
+        self.command_with(world, &["--udp=connected".to_owned()], program)
+    }
+
     /// The same for a server, which the remote finds at [`Stack::published`].
     ///
     /// # Errors

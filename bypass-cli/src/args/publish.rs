@@ -21,10 +21,10 @@ pub(crate) struct PublishArgs {
     #[arg(long)]
     ignore_bind: bool,
 
-    /// Which UDP sockets are bypassed. Those of published ports always are. Hostile code can turn
-    /// such a socket to UDP services on the host's loopback by racing the traps; where that
-    /// matters, say off.
-    #[arg(long, value_name = "WHICH", default_value = "connected")]
+    /// Which UDP sockets are bypassed. Those of published ports always are. No kernel layer keeps a
+    /// UDP socket to its policy as Landlock does for TCP: hostile code that holds one can race the
+    /// traps and send datagrams to the host's loopback.
+    #[arg(long, value_name = "WHICH", default_value = "off")]
     udp: Udp,
 
     /// What is done about sendmsg(2) and sendmmsg(2) where the container may hold UDP sockets
@@ -152,7 +152,7 @@ mod tests {
         let list = args.list().unwrap();
         let maps: Vec<String> = list.iter().map(|(_, map)| map.to_string()).collect();
         assert_eq!(maps, ["8080:80/tcp", "[::1]::53/udp", ":80/tcp"]);
-        assert_eq!((args.udp, args.virtual_names), (Udp::Connected, VirtualNames::Auto));
+        assert_eq!((args.udp, args.virtual_names), (Udp::Off, VirtualNames::Auto));
     }
 
     #[test]
@@ -210,7 +210,9 @@ mod tests {
 
         // (messages, sends), where a device suffices to keep to the policy and where it does not.
         for (options, suffices, does_not) in [
-            (&[][..], MESSAGES, BOTH),
+            (&[][..], NONE, NONE),
+            (&[UDP], MESSAGES, BOTH),
+            (&["--udp=connected"], MESSAGES, BOTH),
             (&["--udp=connected", UDP], MESSAGES, BOTH),
             (&["--udp=off"], NONE, NONE),
             (&["--udp=off", "-p53:53/tcp"], NONE, NONE),

@@ -83,9 +83,9 @@ pub(crate) struct Facts {
 #[non_exhaustive]
 pub enum Udp {
     /// None.
+    #[default]
     Off,
     /// Those that `connect`.
-    #[default]
     Connected,
     /// Also those that send to an address without being connected or bound.
     All,

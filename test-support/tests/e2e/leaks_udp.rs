@@ -20,7 +20,8 @@ const AT_ONCE: usize = 2_000;
 
 fn moves(world: &World) -> Result {
     let echo = world.serve_remote(&["--udp", "[::]:0"])?;
-    let mut inside = Repl::bypassed(world, &["-p", "8065:8080", "-p", "8065:8080/udp"])?;
+    let options = ["--udp", "connected", "-p", "8065:8080", "-p", "8065:8080/udp"];
+    let mut inside = Repl::bypassed(world, &options)?;
     inside.succeed("open own inet6 dgram bind=[::]:4501")?;
     let mut work = |count: usize| -> Result {
         for addresses in [

@@ -192,7 +192,7 @@ fn others(world: &World) -> Result {
     let _server = world.serve_remote(&["--quiet", "0.0.0.0:8080", "--udp", "0.0.0.0:8080"])?;
     let to = SocketAddr::new(REMOTE_V4.into(), 8080);
     for mode in ["auto", "on"] {
-        let options = [MAPPED, &["--virtual-names", mode]].concat();
+        let options = [MAPPED, &["--udp", "connected", "--virtual-names", mode]].concat();
         let mut inside = Repl::bypassed(world, &options)?;
         for kind in ["stream", "dgram"] {
             let steps = format!("sequence inet {kind} connect={to} peer");

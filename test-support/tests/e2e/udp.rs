@@ -22,7 +22,7 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "connecting_elsewhere_moves_the_socket", requires: &[], run: elsewhere },
         Scenario { name: "dissolved_sockets_are_the_containers", requires: &[], run: dissolved },
         Scenario { name: "unconnected_senders_stay_inside", requires: &[], run: unconnected },
-        Scenario { name: "udp_off_keeps_everything_inside", requires: &[], run: off },
+        Scenario { name: "without_words_everything_stays_inside", requires: &[], run: off },
         Scenario { name: "udp_all_takes_the_first_send", requires: &[], run: all },
         Scenario { name: "udp_all_takes_clients_that_bind_first", requires: &[], run: bound_first },
         Scenario { name: "ignored_and_denied_stay_so", requires: &[], run: policy },
@@ -35,6 +35,8 @@ pub(crate) const SCENARIOS: Group = (
         },
     ],
 );
+
+const CONNECTED: &[&str] = &["--udp", "connected"];
 
 /// A datagram that does not come is told of as EAGAIN.
 const LIMIT: &str = "set:so_rcvtimeo=2000";
@@ -50,7 +52,7 @@ fn connected(world: &World) -> Result {
     for (family, to, from) in cases {
         let connect = format!("connect={to}");
         let words = ["sequence", family, "dgram", LIMIT, &connect, "send=hello", "recv", "local"];
-        let (steps, report) = reported(world, &[], &words)?;
+        let (steps, report) = reported(world, CONNECTED, &words)?;
         ensure_eq!(steps[3]["value"], "hello", "echo from {to}: {steps}");
         ensure_eq!(server.next_peer()?.ip(), from, "address that {to} sees");
         let local: SocketAddr = steps[4]["value"].as_str().unwrap_or_default().parse()?;
@@ -103,7 +105,7 @@ fn as_natively(world: &World) -> Result {
                 .replace("NOROUTE", &format!("{UNREACHABLE_V4}:9"))
                 .replace("ANY", any);
             let sequence = Sequence { family, steps: &format!("dgram {steps}") };
-            if let Err(difference) = sequence.same_as_native(world, &[]) {
+            if let Err(difference) = sequence.same_as_native(world, CONNECTED) {
                 wrong.push(format!("{template} ({family}): {difference}"));
             }
         }
@@ -120,7 +122,7 @@ fn options(world: &World) -> Result {
             format!("dgram connect={to} set-all get-all"),
             format!("dgram get-all connect={to} get-all unspec get-all"),
         ] {
-            Sequence { family, steps: &steps }.same_as_native(world, &[])?;
+            Sequence { family, steps: &steps }.same_as_native(world, CONNECTED)?;
         }
     }
     Ok(())
@@ -129,7 +131,7 @@ fn options(world: &World) -> Result {
 fn elsewhere(world: &World) -> Result {
     let mut one = world.serve_remote(&["--udp", "[::]:0"])?;
     let mut two = world.serve_remote(&["--udp", "[::]:0"])?;
-    let mut inside = Repl::bypassed(world, &[])?;
+    let mut inside = Repl::bypassed(world, CONNECTED)?;
     for (family, remote, host) in [
         ("inet", IpAddr::from(REMOTE_V4), IpAddr::from(HOST_V4)),
         ("inet6", REMOTE_V6.into(), HOST_V6.into()),
@@ -160,7 +162,7 @@ fn elsewhere(world: &World) -> Result {
 
 fn dissolved(world: &World) -> Result {
     let server = world.serve_remote(&["--udp", "0.0.0.0:0"])?;
-    let mut inside = Repl::bypassed(world, &[])?;
+    let mut inside = Repl::bypassed(world, CONNECTED)?;
     inside.succeed("open own inet dgram bind=127.0.0.1:4501")?;
     let words = format!(
         "open c inet dgram {LIMIT} connect={} send=hello recv unspec sendto=127.0.0.1:4501",
@@ -181,11 +183,13 @@ fn dissolved(world: &World) -> Result {
 const UNCONNECTED: &[&str] = &["sendto", "sendmsg", "sendmmsg"];
 
 fn unconnected(world: &World) -> Result {
-    stay_inside(world, &[], UNCONNECTED)
+    stay_inside(world, CONNECTED, UNCONNECTED)
 }
 
 fn off(world: &World) -> Result {
-    stay_inside(world, &["--udp", "off"], &[&["connect"], UNCONNECTED].concat())
+    let ways = [&["connect"], UNCONNECTED].concat();
+    stay_inside(world, &[], &ways)?;
+    stay_inside(world, &["--udp", "off"], &ways)
 }
 
 /// Without a network stack beside us they have no way out.
@@ -394,7 +398,7 @@ fn past_the_device(world: &World) -> Result {
     let pinned = format!("sequence inet dgram set:so_bindtoifindex={} {steps}", uplink);
     Repl::host(world)?.succeed(&pinned)?;
     guarded.next_peer().context("natively the datagram passes a pinned socket by")?;
-    let mut inside = Repl::bypassed(world, &[])?;
+    let mut inside = Repl::bypassed(world, CONNECTED)?;
     for many in ["", "-many"] {
         let words =
             format!("sequence inet dgram {}", steps.replace("oif4", &format!("oif4{many}")));
