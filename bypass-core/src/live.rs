@@ -26,7 +26,9 @@ use sockaddr_inspect::{
 
 use self::steps::{NOWHERE, connect_at_once, step, without_waiting};
 use crate::call::Message;
-use crate::engine::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
+use crate::engine::{
+    Answer, Installed, Kernel, LOOPBACK_DEVICE, Lost, Place, Probe, Step, Token, TwinError,
+};
 use crate::inside::Inside;
 use crate::outbox::Outbox;
 use crate::ports::{Choice, Families, Index, OUTSIDE_V4, OUTSIDE_V6, Ports};
@@ -332,6 +334,10 @@ impl Kernel for Live {
         Self::copy(&twin, captured)?;
         if let Place::Host { pin: Some(ifindex) } | Place::Server { pin: Some(ifindex) } = place {
             let _pinned = netns_socket::pin(&twin, ifindex).map_err(|_unpinned| TwinError::Pin)?;
+            // What the device of a UDP socket keeps off, this does after `connect(AF_UNSPEC)` too.
+            if id.is_udp() && ifindex != LOOPBACK_DEVICE {
+                netns_socket::deafen_to_loopback(&twin).map_err(|_hearing| TwinError::Pin)?;
+            }
         }
         Ok(twin)
     }

@@ -7,7 +7,7 @@ use rustix::net::getpeername;
 use crate::defaults::{Row, Value, absent, class};
 use crate::options::*;
 use crate::state::Full;
-use crate::{Captured, Defaults, Identity, SockOptError, SocketState, sys};
+use crate::{Captured, Defaults, Identity, SockOptError, SocketState, deafen, sys};
 
 /// Which options a capture looks at.
 ///
@@ -93,12 +93,9 @@ impl Reader<'_> {
                         push(state, *index, opt, value)?;
                     }
                 }
-                _ if !differs => {}
+                _ if !differs || (self.pinned && is_ours(opt)) => {}
                 Treatment::Copy => self.copy(on, state, *index, opt, value)?,
                 Treatment::CopyIfSet(rule) => self.judge(on, state, *index, opt, value, rule)?,
-                Treatment::Leave(_)
-                    if self.pinned && (opt.level, opt.number) == (SOL_SOCKET, SO_BINDTOIFINDEX) => {
-                }
                 Treatment::Leave(reason) => return Err(Stop::Leave { option: opt.name, reason }),
                 Treatment::Skip(_) => {}
             }
@@ -228,13 +225,9 @@ impl Reader<'_> {
 
     /// What `SO_MEMINFO` tells about things that cannot be read back.
     fn memory(&self, on: Sockets, state: &mut SocketState) -> Result<(), Stop> {
-        let info: MemInfo = {
-            let mut bytes = [0; MEMINFO];
-            sys::getsockopt(self.fd, SOL_SOCKET, SO_MEMINFO, &mut bytes)
-                .map_err(|source| SockOptError::Get { option: "SO_MEMINFO", source })?;
-            MemInfo::from_bytes(&bytes)
-        };
-        if info.option_memory != 0 {
+        let info = MemInfo::of(self.fd)?;
+        let ours = || self.pinned && deafen::holds_nothing_else(self.fd, info.option_memory);
+        if info.option_memory != 0 && !ours() {
             return Err(match sys::filter_length(self.fd) {
                 Ok(0) => Stop::Leave {
                     option: "SO_MEMINFO",
@@ -277,13 +270,21 @@ struct MemInfo {
 }
 
 impl MemInfo {
-    fn from_bytes(bytes: &[u8]) -> Self {
-        Self {
-            received: word(bytes, 0),
-            allocated_ahead: word(bytes, 16),
-            option_memory: word(bytes, 24),
-        }
+    fn of(fd: BorrowedFd<'_>) -> Result<Self, SockOptError> {
+        let mut bytes = [0; MEMINFO];
+        sys::getsockopt(fd, SOL_SOCKET, SO_MEMINFO, &mut bytes)
+            .map_err(|source| SockOptError::Get { option: "SO_MEMINFO", source })?;
+        Ok(Self {
+            received: word(&bytes, 0),
+            allocated_ahead: word(&bytes, 16),
+            option_memory: word(&bytes, 24),
+        })
     }
+}
+
+/// Bytes of option memory that a socket holds.
+pub(crate) fn option_memory(fd: BorrowedFd<'_>) -> Result<u32, SockOptError> {
+    MemInfo::of(fd).map(|info| info.option_memory)
 }
 
 /// The parts of `struct tcp_info` that matter here.
@@ -302,6 +303,11 @@ fn push(state: &mut SocketState, row: u8, opt: &Opt, value: Value) -> Result<(),
         option: opt.name,
         reason: "more options changed than are kept",
     })
+}
+
+/// What a pinned socket has from us, and its application cannot have changed.
+fn is_ours(opt: &Opt) -> bool {
+    opt.level == SOL_SOCKET && matches!(opt.number, SO_BINDTOIFINDEX | libc::SO_LOCK_FILTER)
 }
 
 /// The table's first row.

@@ -56,6 +56,7 @@
 mod address;
 mod capture;
 mod datagram;
+mod deafen;
 mod defaults;
 pub mod epoll;
 mod error;
@@ -83,6 +84,7 @@ pub use crate::capture::Part;
 pub use crate::datagram::{
     Datagram, LocalAddress, recv_datagram, report_destination, send_copied, send_datagram,
 };
+pub use crate::deafen::{DeafenError, deafen_to_loopback};
 pub use crate::defaults::Defaults;
 pub use crate::error::SockOptError;
 pub use crate::flags::{FileFlags, FileFlagsError, Owner, ReadCloexecError, read_cloexec};

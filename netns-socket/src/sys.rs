@@ -47,6 +47,29 @@ pub(crate) fn filter_length(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     Ok(len)
 }
 
+/// Attaches a classic BPF program, which then filters what the socket receives.
+pub(crate) fn attach_filter(
+    fd: BorrowedFd<'_>,
+    program: &[libc::sock_filter],
+) -> Result<(), Errno> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_too_long| Errno::INVAL)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the value is a live local of the size given. Its pointer and length describe the
+    // caller's slice, which the kernel only reads, and only during the call.
+    let answer = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).unwrap_or_default(),
+        )
+    };
+    check(answer)
+}
+
 /// Sets a socket option.
 pub(crate) fn setsockopt(
     fd: BorrowedFd<'_>,

@@ -223,7 +223,7 @@ enum Whose {
 }
 
 /// Every network namespace has its `lo` first, and the kernel relies on this number.
-const LOOPBACK_DEVICE: u32 = 1;
+pub(crate) const LOOPBACK_DEVICE: u32 = 1;
 
 /// The protocol by which a port of this socket can be published.
 fn protocol_of(id: &Identity) -> Option<Protocol> {

@@ -2,6 +2,7 @@
 //! so it needs no privilege outside.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests end at a surprise")]
 
+mod deafen;
 mod epoll;
 mod fixtures;
 mod foreign;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let trials = match harness::enter_sandbox() {
         Ok(()) => [
+            deafen::trials(),
             epoll::trials(),
             foreign::trials(),
             inside::trials(),
