@@ -96,7 +96,7 @@ pub use crate::inside::{
 pub use crate::listener::listener_at;
 pub use crate::namespace::{Namespace, Within};
 pub use crate::pin::{PinError, Pinned, pin, pinned_to};
-pub use crate::route::{Egress, RouteError, Router};
+pub use crate::route::{Arrival, Egress, RouteError, Router};
 pub use crate::state::{Applied, ApplyError, Captured, Refusal, SocketState};
 pub use crate::twin::{SocketSpec, create_twin};
 pub use crate::udp_sockets::open_udp_sockets;

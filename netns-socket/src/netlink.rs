@@ -12,6 +12,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
 };
 
+use crate::Arrival;
+
 /// A socket for requests.
 #[derive(Debug)]
 pub(crate) struct Query {
@@ -24,8 +26,7 @@ pub(crate) struct Query {
 pub(crate) enum Answer {
     Route {
         ifindex: u32,
-        /// The destination is an address of our own.
-        local: bool,
+        arrival: Arrival,
     },
     Refused(Errno),
 }
@@ -196,7 +197,12 @@ fn route(bytes: &[u8]) -> Option<Answer> {
         let len = usize::from(u16_at(rest, 0)?);
         if u16_at(rest, 2)? == RTA_OIF {
             let ifindex = u32_at(rest, ATTRIBUTE)?;
-            return Some(Answer::Route { ifindex, local: kind == RTN_LOCAL });
+            let arrival = match kind {
+                RTN_LOCAL => Arrival::Here,
+                RTN_BROADCAST | RTN_ANYCAST | RTN_MULTICAST => Arrival::HereToo,
+                _ => Arrival::Elsewhere,
+            };
+            return Some(Answer::Route { ifindex, arrival });
         }
         if len < ATTRIBUTE {
             return None;
@@ -225,6 +231,9 @@ const RTM_GETROUTE: u16 = 26;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTN_LOCAL: u8 = 2;
+const RTN_BROADCAST: u8 = 3;
+const RTN_ANYCAST: u8 = 4;
+const RTN_MULTICAST: u8 = 5;
 const RTN_BLACKHOLE: u8 = 6;
 const RTN_UNREACHABLE: u8 = 7;
 const RTN_PROHIBIT: u8 = 8;
@@ -293,7 +302,7 @@ mod tests {
     fn the_device_is_found_after_other_attributes() {
         let body = route_body(2, &[(1, &[1, 2, 3, 4, 5]), (4, &9_u32.to_ne_bytes())]);
         let decoded = decode(&answer(RTM_NEWROUTE, 3, &body), 3);
-        assert_eq!(decoded, Decoded::Answer(Answer::Route { ifindex: 9, local: true }));
+        assert_eq!(decoded, Decoded::Answer(Answer::Route { ifindex: 9, arrival: Arrival::Here }));
     }
 
     #[test]

@@ -33,6 +33,17 @@ pub enum Egress {
     Unroutable(Errno),
 }
 
+/// Who gets what is sent to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// This host: the address is one of its own.
+    Here,
+    /// This host and others: a broadcast, multicast or anycast address.
+    HereToo,
+    /// Not this host, as far as it knows.
+    Elsewhere,
+}
+
 impl Router {
     /// Opens a router for the calling thread's network namespace.
     ///
@@ -75,7 +86,30 @@ impl Router {
         }
         // A panic while the lock was held cannot leave the cache half-written: it holds whole
         // answers only.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).egress(ip)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(inner.known(ip)?.egress)
+    }
+
+    /// Whether what is sent to `ip` arrives at this host itself. An IPv4-mapped address is taken as
+    /// IPv4, and an unspecified one as loopback, as `connect(2)` does.
+    ///
+    /// Link-local IPv6 addresses are [`Arrival::Elsewhere`]: whose they are, their scope decides, and
+    /// the routing tables of a scope are not asked here.
+    ///
+    /// # Errors
+    /// As [`egress`](Self::egress), and what is said of it there holds here too.
+    pub fn arrival(&self, ip: IpAddr) -> Result<Arrival, RouteError> {
+        let ip = ip.to_canonical();
+        if ip.is_unspecified() || ip.is_loopback() {
+            return Ok(Arrival::Here);
+        }
+        if let IpAddr::V6(ip) = ip
+            && needs_scope(ip)
+        {
+            return Ok(Arrival::Elsewhere);
+        }
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(inner.known(ip)?.arrival)
     }
 
     /// Forgets every answer.
@@ -122,40 +156,52 @@ struct Inner {
     query: Query,
     monitor: Monitor,
     // Hashed with a random key: the container chooses the destinations.
-    cache: HashMap<IpAddr, Egress>,
+    cache: HashMap<IpAddr, Known>,
+}
+
+/// What was asked about an address.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    egress: Egress,
+    arrival: Arrival,
 }
 
 impl Inner {
-    fn egress(&mut self, ip: IpAddr) -> Result<Egress, RouteError> {
+    fn known(&mut self, ip: IpAddr) -> Result<Known, RouteError> {
         if self.monitor.changed().map_err(|source| RouteError::MonitorCall { source })? {
             self.cache.clear();
         }
-        if let Some(egress) = self.cache.get(&ip) {
-            return Ok(*egress);
+        if let Some(known) = self.cache.get(&ip) {
+            return Ok(*known);
         }
         // A change from here on is announced after this, so the next call sees it.
-        let egress = self.look_up(ip)?;
+        let known = self.look_up(ip)?;
         if self.cache.len() >= CAPACITY {
             self.cache.clear();
         }
-        self.cache.insert(ip, egress);
-        Ok(egress)
+        self.cache.insert(ip, known);
+        Ok(known)
     }
 
-    fn look_up(&mut self, ip: IpAddr) -> Result<Egress, RouteError> {
+    fn look_up(&mut self, ip: IpAddr) -> Result<Known, RouteError> {
         let first = self.ask(ip, 0)?;
+        let arrival = match first {
+            Answer::Route { arrival, .. } => arrival,
+            Answer::Refused(_) => Arrival::Elsewhere,
+        };
         let answer = match first {
             // An address of our own: the answer names `lo`, the entry in the routing table names
             // the device that carries the address. Not asked for at once since the entry of a
             // multipath route names several devices, and not the one that was chosen.
-            Answer::Route { local: true, .. } => self.ask(ip, netlink::FIB_MATCH)?,
+            Answer::Route { arrival: Arrival::Here, .. } => self.ask(ip, netlink::FIB_MATCH)?,
             other => other,
         };
-        Ok(match answer {
+        let egress = match answer {
             Answer::Route { ifindex: LOOPBACK_IFINDEX, .. } => Egress::Loopback,
             Answer::Route { ifindex, .. } => Egress::Device { ifindex },
             Answer::Refused(errno) => Egress::Unroutable(errno),
-        })
+        };
+        Ok(Known { egress, arrival })
     }
 
     fn ask(&mut self, ip: IpAddr, flags: u32) -> Result<Answer, RouteError> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use libtest_mimic::Trial;
-use netns_socket::{Egress, Errno, Router};
+use netns_socket::{Arrival, Egress, Errno, Router};
 
 use crate::harness::{ifindex, in_new_netns, ip, trial};
 
@@ -11,6 +11,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     [
         ("route::by_a_device", by_a_device as fn()),
         ("route::own_addresses", own_addresses),
+        ("route::who_gets_it", arrivals),
         ("route::loopback", loopback),
         ("route::refusals", refusals),
         ("route::link_local", link_local),
@@ -65,6 +66,45 @@ fn own_addresses() {
     assert_eq!(egress(&router, "10.8.0.1"), Egress::Device { ifindex: v0 });
     assert_eq!(egress(&router, "10.7.0.1"), Egress::Device { ifindex: v0 });
     assert_eq!(egress(&router, "2001:db8:9::1"), Egress::Device { ifindex: d0 });
+}
+
+fn arrivals() {
+    devices();
+    ip("addr add 10.7.0.1/32 dev v0").unwrap();
+    ip("addr add 10.6.0.1/24 brd + dev v0").unwrap();
+    ip("addr add 10.5.5.5/32 dev lo").unwrap();
+    ip("route add default via 10.9.0.254").unwrap();
+    ip("route add local 10.4.0.0/16 dev lo").unwrap();
+    ip("route add unreachable 198.51.100.0/26").unwrap();
+    let router = Router::new().unwrap();
+    let arrival = |address: &str| router.arrival(address.parse().unwrap()).unwrap();
+    for _ in 0..2 {
+        for address in [
+            "127.0.0.1",
+            "::1",
+            "0.0.0.0",
+            "::ffff:127.0.0.1",
+            "10.9.0.1",
+            "::ffff:10.9.0.1",
+            "10.7.0.1",
+            "10.5.5.5",
+            "10.4.1.2",
+            "2001:db8:9::1",
+        ] {
+            assert_eq!(arrival(address), Arrival::Here, "{address}");
+        }
+        for address in ["10.6.0.255", "255.255.255.255", "224.0.0.1"] {
+            assert_eq!(arrival(address), Arrival::HereToo, "{address}");
+        }
+        for address in ["10.9.0.7", "203.0.113.1", "198.51.100.1", "2001:db8:ffff::1", "fe80::1"] {
+            assert_eq!(arrival(address), Arrival::Elsewhere, "{address}");
+        }
+    }
+    // An address comes and goes.
+    ip("addr add 203.0.113.1/32 dev v0").unwrap();
+    assert_eq!(arrival("203.0.113.1"), Arrival::Here);
+    ip("addr del 203.0.113.1/32 dev v0").unwrap();
+    assert_eq!(arrival("203.0.113.1"), Arrival::Elsewhere);
 }
 
 fn loopback() {
