@@ -1,16 +1,17 @@
 //! The command line: values that are only checked here for their form.
 
+mod policy;
 mod publish;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use bypass_core::Policy;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipnet::IpNet;
 
+pub(crate) use self::policy::PolicyArgs;
 pub(crate) use self::publish::PublishArgs;
+use crate::explain::Question;
 
 /// Host-speed networking for rootless containers.
 #[derive(Debug, Parser)]
@@ -28,48 +29,11 @@ pub(crate) enum Command {
     /// Serve containers whose OCI runtime hands over a seccomp listener.
     Serve(ServeArgs),
     /// Print the seccomp profile that hands containers over to `serve`. It needs the options on
-    /// publishing, UDP and denied networks that `serve` is given: they decide which calls are
-    /// trapped.
+    /// policy, publishing and UDP that `serve` is given: they decide which calls are trapped.
     Profile(ProfileArgs),
-}
-
-/// Options that say where sockets may go.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Policy")]
-pub(crate) struct PolicyArgs {
-    /// Networks whose connections stay in the container. The host's loopback always does,
-    /// unless --allow-host-loopback is given.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_net)]
-    pub(crate) ignore: Vec<IpNet>,
-
-    /// Networks to which connections are refused.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_net)]
-    pub(crate) deny: Vec<IpNet>,
-
-    /// Let the container reach services on the host's loopback addresses. Such services
-    /// often trust whoever connects.
-    #[arg(long)]
-    pub(crate) allow_host_loopback: bool,
-
-    /// Bind host sockets to the device that leads to their destination, so that no later
-    /// call can turn them round. Switch it off only where live connections change devices.
-    #[arg(long, value_name = "WHEN", default_value = "on")]
-    pub(crate) pin: Switch,
-}
-
-impl PolicyArgs {
-    /// Whether the device that a datagram socket is bound to keeps it to this policy.
-    pub(crate) fn devices_suffice(&self) -> bool {
-        devices_suffice(&self.deny, self.pin)
-    }
-
-    pub(crate) fn policy(&self, also_ignore: &[IpNet]) -> Policy {
-        Policy::builder()
-            .ignore(self.ignore.iter().chain(also_ignore).copied())
-            .deny(self.deny.iter().copied())
-            .allow_host_loopback(self.allow_host_loopback)
-            .build()
-    }
+    /// Say what a policy makes of destinations, and which part of it decides. UDP is bypassed only
+    /// as far as --udp of the other commands says.
+    Explain(ExplainArgs),
 }
 
 #[derive(Args, Debug)]
@@ -154,35 +118,34 @@ pub(crate) struct ProfileArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 
-    /// Networks to which connections are refused. Here it only decides which calls are trapped,
-    /// so that `serve` can refuse datagrams to these networks as well.
-    #[arg(
-        long,
-        value_name = "CIDR",
-        value_delimiter = ',',
-        value_parser = parse_net,
-        help_heading = "Policy"
-    )]
-    pub(crate) deny: Vec<IpNet>,
-
-    /// Whether `serve` binds host sockets to their device. Without that, more calls are trapped.
-    #[arg(long, value_name = "WHEN", default_value = "on", help_heading = "Policy")]
-    pub(crate) pin: Switch,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
 
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
 }
 
-impl ProfileArgs {
-    /// As [`PolicyArgs::devices_suffice`].
-    pub(crate) fn devices_suffice(&self) -> bool {
-        devices_suffice(&self.deny, self.pin)
-    }
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+
+    /// Ask for the container with this id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) container: Option<String>,
+
+    /// Ask for a container with this annotation. Can be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_annotation)]
+    pub(crate) annotation: Vec<(String, String)>,
+
+    /// Destinations, like `tcp://10.1.2.3:443` or `udp://[fd00::1]:53`.
+    #[arg(required = true, value_name = "DESTINATION")]
+    pub(crate) destinations: Vec<Question>,
 }
 
-/// A device keeps datagrams off the host's loopback, but not off denied networks behind it.
-fn devices_suffice(deny: &[IpNet], pin: Switch) -> bool {
-    deny.is_empty() && pin == Switch::On
+fn parse_annotation(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("write it like org.example/name=web")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -208,15 +171,6 @@ pub(crate) enum Net {
     Pasta,
 }
 
-fn parse_net(text: &str) -> Result<IpNet, String> {
-    if text == "auto" {
-        return Err("the word `auto` is not supported yet; name the networks".into());
-    }
-    text.parse::<IpNet>()
-        .or_else(|_not_a_net| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_neither| "not a network; write it like 10.0.0.0/8 or fd00::/8".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,23 +188,5 @@ mod tests {
         assert!(args.map_root);
         assert_eq!(args.net, Net::None);
         assert_eq!(args.command, ["ls", "--net", "-l"]);
-    }
-
-    #[test]
-    fn networks_come_in_lists_and_single_addresses_count() {
-        let line =
-            ["bypass-cli", "serve", "--ignore", "10.0.0.0/8,fd00::/8", "--ignore", "192.0.2.1"];
-        let Command::Serve(args) = Cli::parse_from(line).command else { panic!("not serve") };
-        let nets: Vec<String> = args.policy.ignore.iter().map(ToString::to_string).collect();
-        assert_eq!(nets, ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]);
-    }
-
-    #[test]
-    fn a_wrong_network_is_named_with_its_option() {
-        let error = Cli::try_parse_from(["bypass-cli", "run", "--deny", "10.0.0/8", "true"])
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("--deny") && error.contains("10.0.0/8"), "{error}");
-        assert!(error.contains("write it like"), "{error}");
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! `bypass-cli run` starts a command in namespaces of its own, `bypass-cli serve`
 //! serves containers that OCI runtimes start, `bypass-cli profile` prints the seccomp
-//! profile that those runtimes need.
+//! profile that those runtimes need, and `bypass-cli explain` says what a policy means.
 
 #![forbid(unsafe_code)]
 
 mod args;
 mod exit;
+mod explain;
 mod filter;
 mod inherited;
 mod limits;
 mod log;
 mod metadata;
+mod policy;
 mod profile;
 mod report;
 mod run;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
             .map_err(Failure::new)
             .and_then(|()| serve::serve(&args).map_err(Failure::new)),
         Command::Profile(args) => profile::print(&args).map_err(Failure::new),
+        Command::Explain(args) => explain::print(&args).map_err(Failure::new),
     };
     result.unwrap_or_else(|failure| failure.report())
 }

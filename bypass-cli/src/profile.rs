@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::args::ProfileArgs;
 use crate::filter::{Action, Rule, Traps, When, rules};
 use crate::metadata::Metadata;
+use crate::policy::{Policies, PolicyError};
 use crate::serve::{SocketPathError, socket_path};
 
 /// The profile could not be printed.
@@ -16,6 +17,8 @@ use crate::serve::{SocketPathError, socket_path};
 pub(crate) enum ProfileError {
     #[error(transparent)]
     Socket(#[from] SocketPathError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error(transparent)]
     Publish(#[from] PublishConflict),
     #[error("the profile cannot be written to standard output")]
@@ -30,8 +33,10 @@ pub(crate) fn print(args: &ProfileArgs) -> Result<ExitCode, ProfileError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn traps(args: &ProfileArgs) -> Result<Traps, PublishConflict> {
-    Ok(args.publish.traps(&args.publish.list()?, args.devices_suffice()))
+fn traps(args: &ProfileArgs) -> Result<Traps, ProfileError> {
+    // One profile is for all containers, so it traps what any of them needs.
+    let policies = Policies::read(&args.policy)?;
+    Ok(args.publish.traps(&args.publish.list()?, policies.devices_suffice()))
 }
 
 /// The `seccomp` object of the OCI runtime specification. Only native system calls are
@@ -126,9 +131,14 @@ mod tests {
 
     #[test]
     fn denied_networks_decide_as_they_do_for_serve() {
-        for (deny, sends) in [(&["--deny=10.0.0.0/8"][..], true), (&[][..], false)] {
-            let line = [&["bypass-cli", "profile", "--udp=connected"], deny].concat();
-            let Command::Profile(args) = Cli::parse_from(line).command else { panic!("{deny:?}") };
+        for (option, sends) in [
+            ("--deny=10.0.0.0/8", true),
+            ("--default=leave", true),
+            ("--deny=any/tcp", false),
+            ("--ignore=10.0.0.0/8", false),
+        ] {
+            let line = ["bypass-cli", "profile", "--udp=connected", option];
+            let Command::Profile(args) = Cli::parse_from(line).command else { panic!("{option}") };
             assert_eq!(traps(&args).unwrap(), Traps { names: false, messages: true, sends });
         }
     }

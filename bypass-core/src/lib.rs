@@ -65,7 +65,12 @@ mod thread;
 
 pub use self::container::{Container, End};
 pub use self::engine::Udp;
-pub use self::policy::{Policy, PolicyBuilder, Verdict};
+pub use self::policy::{
+    Action, Decision, DefaultAction, Flow, GlobParseError, NetworkParseError, Pattern,
+    PatternParseError, Policy, PolicyBuilder, PolicyFile, PolicyFileError, PolicyLayer,
+    PolicyMistake, PortRange, Preset, PresetParseError, Rule, RuleConflict, RuleIndex,
+    RuleWithoutEffect, Target, Verdict, check_order, parse_network,
+};
 pub use self::ports::{Ports, Published, ReserveError, Way};
 pub use self::publish::{
     HostPort, PortMap, Protocol, Publish, PublishConflict, PublishList, PublishParseError,

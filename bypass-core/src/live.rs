@@ -295,6 +295,10 @@ impl Kernel for Live {
         })
     }
 
+    fn is_of_host(&mut self, ip: IpAddr) -> Option<bool> {
+        self.host.is_address(ip)
+    }
+
     fn egress_of_server(&mut self, host: IpAddr) -> Egress {
         let toward = match host {
             IpAddr::V4(ip) if ip.is_unspecified() => OUTSIDE_V4.into(),

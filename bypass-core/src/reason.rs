@@ -39,6 +39,8 @@ reasons! {
     LinkLocal = "link_local",
     /// A rule of the user denies the destination.
     DenyRule = "deny_rule",
+    /// No rule of the user names the destination, and what none names is not to be bypassed.
+    NotAllowed = "not_allowed",
     /// The socket's protocol is not one that is bypassed.
     Protocol = "protocol",
     /// The kernel would refuse this address on this socket, and does.

@@ -1,9 +1,10 @@
 //! What all containers of a process share, and the way in for a new one.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use netns_socket::{RouteError, Router};
+use netns_socket::{Arrival, RouteError, Router};
 use seccomp_notify::Listener;
 
 use crate::container::{Container, OnEnd};
@@ -22,6 +23,23 @@ const PART_OF_DESCRIPTORS: u64 = 16;
 pub(crate) struct Host {
     pub(crate) router: Router,
     pub(crate) netns: u64,
+}
+
+impl Host {
+    /// Whether an address is the host's own: `None` where it cannot be told, or the address is that
+    /// of others as well.
+    pub(crate) fn is_address(&self, ip: IpAddr) -> Option<bool> {
+        match self.router.arrival(ip) {
+            Ok(Arrival::Here) => Some(true),
+            Ok(Arrival::Elsewhere) => Some(false),
+            Ok(Arrival::HereToo) => None,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "could not look up an address");
+                None
+            }
+        }
+    }
 }
 
 /// Serves any number of containers.
@@ -187,6 +205,13 @@ impl Supervisor {
             .ok_or(StartError::NoNetnsCookie)?;
         let router = Router::new().map_err(StartError::Router)?;
         Ok(Self { host: Arc::new(Host { router, netns }) })
+    }
+
+    /// Whether an address is the host's own at the moment, for [`Flow::of_host`](crate::Flow::of_host):
+    /// `None` where it cannot be told, or the address is that of others as well (broadcast, anycast).
+    #[must_use]
+    pub fn is_host_address(&self, ip: IpAddr) -> Option<bool> {
+        self.host.is_address(ip)
     }
 
     /// Begins to answer the calls that this listener traps.

@@ -24,10 +24,7 @@ pub(crate) struct Query {
 /// What the kernel said to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Route {
-        ifindex: u32,
-        arrival: Arrival,
-    },
+    Route { ifindex: u32, arrival: Arrival },
     Refused(Errno),
 }
 

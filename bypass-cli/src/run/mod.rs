@@ -24,12 +24,13 @@ use serde::Serialize;
 pub(crate) use self::landlock::Landlock;
 use self::network::Attached;
 use self::plan::{Control, Message, Plan};
-use self::resolver::Resolver;
+use self::resolver::{Reach, Resolver};
 use self::signals::Signals;
 pub(crate) use self::steps::stage;
-use crate::args::{RunArgs, Switch};
+use crate::args::RunArgs;
 use crate::exit;
 use crate::limits;
+use crate::policy::{Policies, PolicyError, devices_suffice, opens_all_loopback};
 use crate::report::{Kernel, Report, ReportError};
 
 /// How long the engine may take to notice that the last process has gone.
@@ -38,6 +39,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Why `run` failed by its own fault.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error(transparent)]
     Publish(#[from] PublishConflict),
     #[error(transparent)]
@@ -87,24 +90,34 @@ pub(crate) enum Sends {
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
+    // No OCI runtime gives the command an id, so no section of a policy file is about it.
+    let mut layer = Policies::read(&args.policy)?.general();
+    layer.ignore.extend(network::own_networks(args.net));
+    let (policy, pin) = (layer.policy(), layer.pins());
+    let devices_suffice = devices_suffice(&layer);
     let list = args.publish.list()?;
-    let traps = args.publish.traps(&list, args.policy.devices_suffice());
+    let traps = args.publish.traps(&list, devices_suffice);
     // Before anything is started: on a host that cannot do this, nothing is.
     let supervisor = Supervisor::new()?;
     let ports = args.publish.reserve(&list)?;
-    let sends = match args.publish.confining(&list, args.policy.devices_suffice()) {
+    let sends = match args.publish.confining(&list, devices_suffice) {
         None => Sends::NotNeeded,
         Some(_) if traps.messages => Sends::Trapped,
         Some(_) => Sends::Free,
     };
-    let own = network::own_networks(args.net);
-    let policy = args.policy.policy(&own);
-    let resolv_conf = match resolver::choose(&args.dns, args.net, &policy) {
+    let reach = Reach {
+        policy: &policy,
+        net: args.net,
+        udp: args.publish.udp(),
+        is_host_address: &|ip| supervisor.is_host_address(ip),
+    };
+    let resolv_conf = match resolver::choose(&args.dns, &reach) {
         Resolver::File(content) => Some(content),
         Resolver::Unreachable => {
             tracing::warn!(
                 "names will not resolve inside: no name server of the host can be reached under \
-                 this policy; name one with --dns, or attach a network with --net slirp4netns"
+                 this policy; allow one with --allow, name one with --dns, or attach a network with \
+                 --net slirp4netns"
             );
             None
         }
@@ -123,13 +136,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let mut session = Session {
         args,
         supervisor,
+        host_loopback: opens_all_loopback(&policy),
+        pin,
         settings: Some(
             Settings::new("run", policy)
                 .publish(ports.clone())
                 .udp(args.publish.udp())
                 // The traps are ours, or the user wants to do without.
                 .host_datagrams(true)
-                .pin(args.policy.pin == Switch::On),
+                .pin(pin),
         ),
         ports,
         control,
@@ -151,6 +166,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
 struct Session<'a> {
     args: &'a RunArgs,
     supervisor: Supervisor,
+    /// An attached network may lead to the host's loopback.
+    host_loopback: bool,
+    pin: bool,
     /// Taken by the one listener that is accepted.
     settings: Option<Settings>,
     ports: Ports,
@@ -213,8 +231,7 @@ impl Session<'_> {
     fn handle(&mut self, message: Message, fd: Option<OwnedFd>) -> Result<(), RunError> {
         match (message, fd) {
             (Message::Namespaces { pid }, _) if self.network.is_none() => {
-                let host_loopback = self.args.policy.allow_host_loopback;
-                self.network = network::attach(self.args.net, pid, host_loopback)?;
+                self.network = network::attach(self.args.net, pid, self.host_loopback)?;
                 self.control.go().map_err(|source| RunError::Call { call: "sendmsg", source })?;
             }
             (Message::Listener { netns_cookie, landlock }, Some(fd)) => {
@@ -265,7 +282,7 @@ impl Session<'_> {
                 kernel: Kernel::running(self.features.unwrap_or_else(Features::probe)),
                 enforced: Enforced {
                     filter: self.container.is_some(),
-                    pin: self.args.policy.pin == Switch::On,
+                    pin: self.pin,
                     landlock: self.landlock,
                     sends: self.sends,
                 },

@@ -7,12 +7,11 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use bypass_core::{Policy, Verdict};
+use bypass_core::{Flow, Policy, Protocol, Reason, Udp, Verdict};
 use rustix::mount::{MountFlags, UnmountFlags};
-use sockaddr_inspect::Destination;
 
 use crate::args::Net;
 
@@ -22,7 +21,7 @@ const BEHIND_STUBS: [&str; 2] =
     ["/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
 const DNS_PORT: u16 = 53;
 /// slirp4netns(1): its name server.
-const SLIRP_DNS: &str = "10.0.2.3";
+const SLIRP_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 3));
 /// glibc reads no more than this (MAXNS).
 const MAX_SERVERS: usize = 3;
 
@@ -35,21 +34,48 @@ pub(super) enum Resolver {
     Unreachable,
 }
 
+/// What decides which servers can be reached.
+pub(super) struct Reach<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) net: Net,
+    pub(super) udp: Udp,
+    pub(super) is_host_address: &'a dyn Fn(IpAddr) -> Option<bool>,
+}
+
+impl Reach<'_> {
+    fn reaches(&self, server: IpAddr) -> bool {
+        // With a network of its own the command asks over UDP first, without one over TCP only.
+        let attached = self.net != Net::None;
+        let protocol = if attached { Protocol::Udp } else { Protocol::Tcp };
+        let host = if self.policy.names_host() { (self.is_host_address)(server) } else { None };
+        let flow = Flow::new(protocol, SocketAddr::new(server, DNS_PORT)).of_host(host);
+        // What is left to the container goes by the attached network, if there is one.
+        let by_itself = attached && !server.is_loopback();
+        match self.policy.decide(&flow) {
+            Verdict::Bypass => true,
+            Verdict::Leave(_) => by_itself,
+            // The default is about what is bypassed.
+            Verdict::Deny(Reason::NotAllowed) if self.udp == Udp::Off => by_itself,
+            Verdict::Deny(_) => false,
+        }
+    }
+}
+
 /// Chooses for the running host.
-pub(super) fn choose(dns: &[IpAddr], net: Net, policy: &Policy) -> Resolver {
+pub(super) fn choose(dns: &[IpAddr], reach: &Reach<'_>) -> Resolver {
     let host = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
     let behind: Vec<String> =
         BEHIND_STUBS.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
-    resolve(dns, net, policy, &host, &behind)
+    resolve(dns, reach, &host, &behind)
 }
 
-fn resolve(dns: &[IpAddr], net: Net, policy: &Policy, host: &str, behind: &[String]) -> Resolver {
-    let reachable = |server: &IpAddr| is_reachable(*server, net, policy);
+fn resolve(dns: &[IpAddr], reach: &Reach<'_>, host: &str, behind: &[String]) -> Resolver {
+    let reachable = |server: &IpAddr| reach.reaches(*server);
     let servers: Vec<String> = if !dns.is_empty() {
         dns.iter().map(ToString::to_string).collect()
-    } else if net == Net::Slirp4netns {
+    } else if reach.net == Net::Slirp4netns {
         // It asks the host's servers for us, whichever they are.
-        vec![SLIRP_DNS.to_owned()]
+        [SLIRP_DNS].iter().filter(|ip| reachable(ip)).map(ToString::to_string).collect()
     } else {
         std::iter::once(host)
             .chain(behind.iter().map(String::as_str))
@@ -70,7 +96,7 @@ fn resolve(dns: &[IpAddr], net: Net, policy: &Policy, host: &str, behind: &[Stri
             file.push('\n');
         }
     }
-    if net == Net::None {
+    if reach.net == Net::None {
         file.push_str("options use-vc\n");
     }
     Resolver::File(file)
@@ -89,15 +115,6 @@ fn servers(file: &str) -> impl Iterator<Item = IpAddr> {
         // A scope (fe80::1%eth0) names a device that does not exist inside.
         words.next()?.parse().ok()
     })
-}
-
-fn is_reachable(server: IpAddr, net: Net, policy: &Policy) -> bool {
-    match policy.decide(&Destination::of(SocketAddr::new(server, DNS_PORT))) {
-        Verdict::Bypass => true,
-        // What is left to the container goes by the attached network, if there is one.
-        Verdict::Leave(_) => net != Net::None && !server.is_loopback(),
-        Verdict::Deny(_) => false,
-    }
 }
 
 /// Lets this file stand for /etc/resolv.conf in the calling process's mount namespace,
@@ -119,13 +136,17 @@ pub(super) fn install(content: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn policy() -> Policy {
-        Policy::builder().deny(["192.0.2.66/32".parse().unwrap()]).build()
+    fn reach(policy: &Policy, net: Net) -> Reach<'_> {
+        Reach { policy, net, udp: Udp::Connected, is_host_address: &|_| Some(false) }
+    }
+
+    fn policy(rules: &[&str]) -> Policy {
+        Policy::builder().deny(rules.iter().map(|rule| rule.parse().unwrap())).build()
     }
 
     fn none(host: &str, behind: &[&str]) -> Resolver {
         let behind: Vec<String> = behind.iter().map(ToString::to_string).collect();
-        resolve(&[], Net::None, &policy(), host, &behind)
+        resolve(&[], &reach(&policy(&["192.0.2.66/32"]), Net::None), host, &behind)
     }
 
     #[test]
@@ -157,7 +178,7 @@ mod tests {
     fn the_users_choice_is_taken_as_it_is() {
         let dns = ["192.0.2.1".parse().unwrap()];
         assert_eq!(
-            resolve(&dns, Net::None, &policy(), "nameserver 192.0.2.53\n", &[]),
+            resolve(&dns, &reach(&policy(&["any"]), Net::None), "nameserver 192.0.2.53\n", &[]),
             Resolver::File("nameserver 192.0.2.1\noptions use-vc\n".to_owned())
         );
     }
@@ -165,8 +186,41 @@ mod tests {
     #[test]
     fn slirp4netns_brings_a_server_that_speaks_udp() {
         assert_eq!(
-            resolve(&[], Net::Slirp4netns, &policy(), "nameserver 127.0.0.53\n", &[]),
+            resolve(&[], &reach(&policy(&[]), Net::Slirp4netns), "nameserver 127.0.0.53\n", &[]),
             Resolver::File("nameserver 10.0.2.3\n".to_owned())
         );
+        let private = policy(&["private"]);
+        assert_eq!(
+            resolve(&[], &reach(&private, Net::Slirp4netns), "nameserver 192.0.2.53\n", &[]),
+            Resolver::Unreachable
+        );
+    }
+
+    #[test]
+    fn a_rule_counts_for_the_protocol_by_which_the_server_is_asked() {
+        let reaches =
+            |rule: &str, net| reach(&policy(&[rule]), net).reaches("192.0.2.53".parse().unwrap());
+        for (rule, over_tcp, over_udp) in [
+            ("any:53/tcp", false, true),
+            ("any:53/udp", true, false),
+            ("any:53", false, false),
+            ("any:54", true, true),
+        ] {
+            assert_eq!(reaches(rule, Net::None), over_tcp, "{rule}");
+            assert_eq!(reaches(rule, Net::Pasta), over_udp, "{rule}");
+        }
+    }
+
+    #[test]
+    fn what_no_rule_allows_is_asked_by_an_attached_network_where_that_has_all_udp() {
+        let policy = Policy::builder().default_action(bypass_core::DefaultAction::Deny).build();
+        let server = "192.0.2.53".parse().unwrap();
+        for (net, udp, reaches) in [
+            (Net::None, Udp::Off, false),
+            (Net::Pasta, Udp::Off, true),
+            (Net::Pasta, Udp::Connected, false),
+        ] {
+            assert_eq!(Reach { udp, ..reach(&policy, net) }.reaches(server), reaches, "{net:?}");
+        }
     }
 }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bypass_core::{Container, Policy, Ports, Settings, Supervisor, Udp};
+use bypass_core::{Container, PolicyLayer, Ports, Settings, Supervisor, Udp};
 use seccomp_notify::Handoff;
 
 use crate::exit;
 use crate::filter::Traps;
 use crate::metadata::Metadata;
+use crate::policy::{Policies, devices_suffice};
 
 #[derive(Debug)]
 pub(super) struct Containers {
@@ -27,25 +28,38 @@ struct Served {
     host_datagrams: bool,
 }
 
-/// How every container is treated.
+/// How containers are treated.
 #[derive(Debug)]
 pub(super) struct Treatment {
-    pub(super) policy: Arc<Policy>,
+    pub(super) policies: Policies,
     pub(super) ports: Ports,
     pub(super) udp: Udp,
-    /// What a profile must trap before its container is given UDP sockets of the host; none is
-    /// given any without this.
-    pub(super) confining: Option<Traps>,
-    pub(super) pin: bool,
+    pub(super) confining: Confining,
 }
 
 impl Treatment {
-    fn of(&self, id: &str, datagrams: Datagrams) -> Settings {
-        Settings::new(id, Arc::clone(&self.policy))
+    fn of(&self, id: &str, policy: &PolicyLayer, datagrams: Datagrams) -> Settings {
+        Settings::new(id, policy.policy())
             .publish(self.ports.clone())
             .udp(self.udp)
             .host_datagrams(datagrams == Datagrams::OfHost)
-            .pin(self.pin)
+            .pin(policy.pins())
+    }
+}
+
+/// What a profile must trap before its container is given UDP sockets of the host; none is given any
+/// without this.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Confining {
+    /// Under a policy that their devices keep them to.
+    pub(super) devices_suffice: Option<Traps>,
+    /// Under any other.
+    pub(super) devices_do_not: Option<Traps>,
+}
+
+impl Confining {
+    fn under(self, policy: &PolicyLayer) -> Option<Traps> {
+        if devices_suffice(policy) { self.devices_suffice } else { self.devices_do_not }
     }
 }
 
@@ -92,7 +106,9 @@ impl Containers {
     pub(super) fn admit(&self, handoff: Handoff) {
         let Handoff { listener, state, .. } = handoff;
         let id = state.state.id;
-        let datagrams = Datagrams::under(&state.metadata, self.treatment.confining);
+        let policy = self.treatment.policies.of(&id, &state.state.annotations);
+        let confining = self.treatment.confining.under(&policy);
+        let datagrams = Datagrams::under(&state.metadata, confining);
         let host_datagrams = datagrams == Datagrams::OfHost;
         let mut by_id = self.lock();
         if let Some(served) = by_id.get(&id) {
@@ -113,7 +129,7 @@ impl Containers {
         }
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
-        let settings = self.treatment.of(&id, datagrams).on_end(move |stats| {
+        let settings = self.treatment.of(&id, &policy, datagrams).on_end(move |stats| {
             tracing::info!(container = name, verdicts = ?stats.verdicts, "ended");
             // A full counter has been noticed already.
             rustix::io::write(&*ended, &1u64.to_ne_bytes()).ok();

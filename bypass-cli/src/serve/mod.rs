@@ -22,12 +22,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use seccomp_notify::receive_handoff;
 
-use self::containers::{Containers, Treatment};
+use self::containers::{Confining, Containers, Treatment};
 use self::endpoint::{Endpoint, EndpointError};
 pub(crate) use self::endpoint::{SocketPathError, socket_path};
-use crate::args::{ServeArgs, Switch};
+use crate::args::ServeArgs;
 use crate::exit;
 use crate::limits;
+use crate::policy::{Policies, PolicyError};
 
 /// How long a runtime may take over a hand-over; they need well under a millisecond.
 const HANDOVER_WITHIN: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ const MAX_HANDOVERS: usize = 32;
 /// Why `serve` failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error(transparent)]
     Publish(#[from] PublishConflict),
     #[error(transparent)]
@@ -58,6 +61,7 @@ pub(crate) enum ServeError {
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
+    let policies = Policies::read(&args.policy)?;
     let list = args.publish.list()?;
     let path = socket_path(args.socket.as_deref())?;
     let ready_fd = args.ready_fd.map(|fd| inherited("ready-fd", fd)).transpose()?;
@@ -70,11 +74,13 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
         .map_err(|errno| ServeError::Call { call: "eventfd", source: errno.into() })?;
 
     let treatment = Treatment {
-        policy: Arc::new(args.policy.policy(&[])),
+        policies,
         ports: args.publish.reserve(&list)?,
         udp: args.publish.udp(),
-        confining: args.publish.confining(&list, args.policy.devices_suffice()),
-        pin: args.policy.pin == Switch::On,
+        confining: Confining {
+            devices_suffice: args.publish.confining(&list, true),
+            devices_do_not: args.publish.confining(&list, false),
+        },
     };
     let containers = Arc::new(Containers::new(Supervisor::new()?, treatment, ended));
     let endpoint = Endpoint::bind(&path)?;

@@ -68,8 +68,8 @@ impl<K: Kernel> Engine<K> {
             Whose::Container if id.is_udp() && self.facts.udp != Udp::Off => {
                 self.connect_datagram(k, note, call, now)
             }
-            Whose::Container => self.leave(k, note, call, Reason::Protocol, now),
-            Whose::Nested => self.leave(k, note, call, Reason::NestedNetns, now),
+            Whose::Container => self.leave_unless_denied(k, note, call, Reason::Protocol, now),
+            Whose::Nested => self.leave_unless_denied(k, note, call, Reason::NestedNetns, now),
         };
         log(&target, &addr, ended);
         ended
@@ -86,8 +86,8 @@ impl<K: Kernel> Engine<K> {
         let Some(dest) = call.destination() else {
             return self.leave(k, note, call, Reason::Address, now);
         };
-        let normal = Destination::of(dest);
-        let verdict = self.facts.policy.decide(&normal);
+        let normal = self.leads_to(k, &call.sock, dest);
+        let verdict = self.decide(k, &call.id, normal);
         if !matches!(verdict, Verdict::Deny(_))
             && let Some(service) = self.own_service(k, &call, &normal)
             && k.tcp_state(&call.sock) == Some(TcpState::Close)
@@ -150,7 +150,8 @@ impl<K: Kernel> Engine<K> {
             Ok(dest) => dest,
             Err(errno) => return answered(k, note, Answer::Fail(errno)),
         };
-        match self.facts.policy.decide(&Destination::of(dest)) {
+        let normal = self.leads_to(k, &call.sock, dest);
+        match self.decide(k, &call.id, normal) {
             Verdict::Bypass => {
                 let source = k.local(&call.sock).filter(|local| local.port() != 0);
                 self.switch(k, note, call, dest, source, now)
@@ -251,6 +252,21 @@ impl<K: Kernel> Engine<K> {
             };
         }
         self.leave(k, note, call, reason, now)
+    }
+
+    /// For sockets that are never bypassed: only what a rule denies is refused.
+    fn leave_unless_denied(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        reason: Reason,
+        now: Instant,
+    ) -> Ended {
+        match call.destination().map(|dest| self.decide(k, &call.id, Destination::of(dest))) {
+            Some(Verdict::Deny(rule @ Reason::DenyRule)) => deny(k, note, rule),
+            _ => self.leave(k, note, call, reason, now),
+        }
     }
 
     /// Lets the call act in the container: we make it ourselves, on the socket we hold

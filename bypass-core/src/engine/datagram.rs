@@ -22,7 +22,7 @@ use sockaddr_inspect::{Destination, SockAddr};
 
 use super::connect::{ConnectCall, Ended, answered, deny, failed_put_back};
 use super::names::wildcard;
-use super::{Answer, Engine, Installed, Kernel, Place, Step};
+use super::{Answer, Engine, Installed, Kernel, Place, Step, binds_servers};
 use crate::Reason;
 use crate::policy::Verdict;
 use crate::ports::Wanted;
@@ -42,7 +42,7 @@ impl<K: Kernel> Engine<K> {
             return self.leave(k, note, call, Reason::Address, now);
         };
         let normal = Destination::of(dest);
-        match self.facts.policy.decide(&normal) {
+        match self.decide(k, &call.id, normal) {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
             Verdict::Deny(reason) => deny(k, note, reason),
             Verdict::Bypass => {
@@ -76,12 +76,12 @@ impl<K: Kernel> Engine<K> {
         let Some(dest) = call.destination() else {
             return answered(k, note, Answer::Fail(Errno::AFNOSUPPORT));
         };
-        let normal = Destination::of(dest);
+        let normal = self.leads_to(k, &call.sock, dest);
         let published = self.published_port(k, &call).is_some();
-        match self.facts.policy.decide(&normal) {
+        match self.decide(k, &call.id, normal) {
             Verdict::Deny(reason) => deny(k, note, reason),
             // A server answers where its clients are, and stays there.
-            Verdict::Leave(reason @ Reason::HostLoopback) if published => deny(k, note, reason),
+            Verdict::Leave(reason) if published && binds_servers(reason) => deny(k, note, reason),
             Verdict::Leave(_) if published => self.connect_again(k, note, &call),
             Verdict::Leave(reason) => self.stay(k, note, call, reason, now),
             Verdict::Bypass => match k.egress(normal.ip, normal.scope_id) {

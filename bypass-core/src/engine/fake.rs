@@ -76,6 +76,9 @@ pub(super) struct Fake {
     pub(super) memory: HashMap<u64, RawSockAddr>,
     pub(super) peers: HashMap<(u64, SocketAddr), Peer>,
     pub(super) on_lo: HashSet<IpAddr>,
+    /// Addresses of the host beside loopback.
+    pub(super) on_host: HashSet<IpAddr>,
+    pub(super) host_lookups: usize,
     pub(super) faults: HashSet<Fault>,
     pub(super) answers: Vec<(u32, Answer)>,
     pub(super) watched: HashMap<Token, usize>,
@@ -134,6 +137,8 @@ impl Default for Fake {
             memory: HashMap::new(),
             peers: HashMap::new(),
             on_lo: HashSet::new(),
+            on_host: HashSet::new(),
+            host_lookups: 0,
             faults: HashSet::new(),
             answers: Vec::new(),
             watched: HashMap::new(),
@@ -361,6 +366,11 @@ impl Kernel for Fake {
         } else {
             Egress::Device { ifindex: self.devices.get(&ip).copied().unwrap_or(ETH) }
         }
+    }
+
+    fn is_of_host(&mut self, ip: IpAddr) -> Option<bool> {
+        self.host_lookups += 1;
+        Some(self.on_host.contains(&ip))
     }
 
     fn egress_of_server(&mut self, host: IpAddr) -> Egress {

@@ -144,6 +144,8 @@ pub(crate) trait Kernel {
     fn may_bind_privileged(&mut self, tid: i32, port: u16) -> bool;
 
     fn egress(&mut self, ip: IpAddr, scope_id: u32) -> Egress;
+    /// Whether the address is the host's own; `None` where that is not known, or only half true.
+    fn is_of_host(&mut self, ip: IpAddr) -> Option<bool>;
     /// The device by which a host address is reached from outside: the one that carries it, or
     /// for a wildcard that of the way out.
     fn egress_of_server(&mut self, host: IpAddr) -> Egress;

@@ -36,11 +36,13 @@ mod send;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use netns_socket::{Domain, Identity};
 use seccomp_notify::Errno;
+use sockaddr_inspect::Destination;
 
 pub(crate) use self::control::confine;
 pub(crate) use self::kernel::{
@@ -50,7 +52,7 @@ use self::parked::Lot;
 use self::send::Decided;
 use crate::Reason;
 use crate::call::Call;
-use crate::policy::Policy;
+use crate::policy::{Flow, Policy, Verdict};
 use crate::ports::Table;
 use crate::publish::Protocol;
 use crate::stats::{Outcome, Stats};
@@ -192,6 +194,33 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Where a socket of the host, or one that is to take the place of this one, would connect or
+    /// send to with this address. What an unspecified address means depends on what the socket is
+    /// bound to: see [`Destination`]. It matters only where loopback may be reached.
+    fn leads_to(&self, k: &mut K, sock: &K::Sock, dest: SocketAddr) -> Destination {
+        let ip = dest.ip().to_canonical();
+        if !ip.is_unspecified() || !self.facts.policy.allows_host_loopback() {
+            return Destination::of(dest);
+        }
+        let ip = match (ip, k.local(sock).map(|local| local.ip().to_canonical())) {
+            // ip_route_output_key_hash_rcu(): the other end is this socket's own address.
+            (IpAddr::V4(_), Some(IpAddr::V4(local))) => local.into(),
+            // tcp_v6_connect(), __ip6_datagram_connect(): one that is bound to IPv4 stays there.
+            (IpAddr::V6(_), Some(IpAddr::V4(_))) => Ipv4Addr::LOCALHOST.into(),
+            _ => ip,
+        };
+        Destination::of(SocketAddr::new(ip, dest.port()))
+    }
+
+    /// The verdict on a destination of a socket.
+    fn decide(&self, k: &mut K, id: &Identity, to: Destination) -> Verdict {
+        let flow = Flow::to(protocol_of(id), to);
+        let policy = &self.facts.policy;
+        // Asking costs a call, and most policies do not want to know.
+        let host = if policy.names_host() { k.is_of_host(to.ip) } else { None };
+        policy.decide(&flow.of_host(host))
+    }
+
     /// Whose a socket is, by the cookie of its namespace. Where the namespace of the
     /// container is not known, the first one seen that is not the host's is taken for it.
     fn whose(&mut self, id: &Identity) -> Whose {
@@ -234,6 +263,12 @@ fn protocol_of(id: &Identity) -> Option<Protocol> {
     } else {
         None
     }
+}
+
+/// Whether a published socket, which stays on the host, must not reach what is to be left to the
+/// container for this reason.
+fn binds_servers(reason: Reason) -> bool {
+    matches!(reason, Reason::HostLoopback | Reason::NotAllowed)
 }
 
 fn is_ip(id: &Identity) -> bool {

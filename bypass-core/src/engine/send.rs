@@ -27,7 +27,8 @@ use sockaddr_inspect::{Destination, RawSockAddr, SockAddr};
 use super::connect::{destination, is_wildcard};
 use super::names::wildcard;
 use super::{
-    Answer, DENIED, Engine, Installed, Kernel, Lost, Place, Target, Udp, Whose, protocol_of,
+    Answer, DENIED, Engine, Installed, Kernel, Lost, Place, Target, Udp, Whose, binds_servers,
+    protocol_of,
 };
 use crate::Reason;
 use crate::call::Message;
@@ -82,7 +83,7 @@ impl<K: Kernel> Engine<K> {
             return self.go_on(k, note);
         };
         let dest = Destination::of(dest);
-        let device = match self.facts.policy.decide(&dest) {
+        let device = match self.decide(k, id, dest) {
             Verdict::Deny(reason) => return self.deny_send(k, note, reason),
             Verdict::Leave(_) => None,
             Verdict::Bypass => match k.egress(dest.ip, dest.scope_id) {
@@ -189,14 +190,14 @@ impl<K: Kernel> Engine<K> {
         // To its peer, which was judged when it was connected. Any other bytes the kernel
         // refuses, but for an unspecified family: to IPv4 that is an IPv4 address.
         let Some(dest) = name.and_then(|name| any_destination(id, name)) else { return Ok(None) };
-        let dest = Destination::of(dest);
+        let dest = self.leads_to(k, sock, dest);
         let published = protocol_of(id)
             .zip(k.local(sock))
             .is_some_and(|(protocol, local)| self.facts.ports.is_published(protocol, local));
-        match self.facts.policy.decide(&dest) {
+        match self.decide(k, id, dest) {
             Verdict::Deny(reason) => denied(reason),
             // A server answers where its clients are, and stays there.
-            Verdict::Leave(reason @ Reason::HostLoopback) if published => denied(reason),
+            Verdict::Leave(reason) if published && binds_servers(reason) => denied(reason),
             Verdict::Leave(_) if published => Ok(None),
             Verdict::Leave(_) => Ok(Some(Place::Container)),
             Verdict::Bypass => match (k.egress(dest.ip, dest.scope_id), k.pin_of(sock)) {

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use netns_socket::{Domain, TcpState};
 use proptest::prelude::*;
 use seccomp_notify::Errno;
-use sockaddr_inspect::{Destination, ForeignAddr, RawSockAddr, SockAddr};
+use sockaddr_inspect::{ForeignAddr, RawSockAddr, SockAddr};
 
 use super::fake::{CONTAINER, ETH, Fail, Fake, FakeNote, Fault, HOST, NESTED, Peer};
 use super::{Answer, Engine, Facts, Token, Udp};
 use crate::call::Call;
-use crate::policy::{Policy, Verdict};
+use crate::policy::{Flow, Policy, Verdict};
+use crate::publish::Protocol;
 use crate::stats::Stats;
 
 const TCP: i32 = libc::IPPROTO_TCP;
@@ -494,7 +495,7 @@ proptest! {
         }
         for (dest, _) in &scene.k.host_connects {
             prop_assert_eq!(
-                scene.policy.decide(&Destination::of(*dest)), Verdict::Bypass, "{}", dest
+                scene.policy.decide(&Flow::new(Protocol::Tcp, *dest)), Verdict::Bypass, "{}", dest
             );
         }
         prop_assert_eq!(scene.k.host_listens, 0);

@@ -1,18 +1,39 @@
 //! Where a container's sockets may go: pure decisions, no I/O.
 //!
-//! A [`Policy`] looks at one [`Destination`] and says what becomes of the
-//! connection. It is total (every destination gets a verdict) and is asked again
-//! for every later address a socket is given, so it has no memory.
+//! A [`Policy`] looks at one [`Flow`] and says what becomes of it. It is total (every destination
+//! gets a verdict) and is asked again for every later address a socket is given, so it has no memory.
+//!
+//! It answers two questions, in this order:
+//!
+//! 1. *May it?* Rules in order, of which the first that matches counts, and a default.
+//! 2. *By which way?* What is permitted is left to the container if its network is ignored, or if it
+//!    means something else to the host: loopback, multicast, link-local. Else it is bypassed.
 
+mod blocks;
+mod file;
+mod flow;
+mod layer;
+mod network;
+mod pattern;
+mod preset;
 mod ranges;
+mod rule;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use sockaddr_inspect::Destination;
 
+use self::blocks::{Block, is_group};
+pub use self::file::{GlobParseError, PolicyFile, PolicyFileError, PolicyMistake};
+pub use self::flow::Flow;
+pub use self::layer::{PolicyLayer, RuleWithoutEffect};
+pub use self::network::{NetworkParseError, parse_network};
+pub use self::pattern::{Pattern, PatternParseError, PortRange, Target};
+pub use self::preset::{Preset, PresetParseError};
 use self::ranges::RangeSet;
+pub use self::rule::{Action, DefaultAction, Rule, RuleConflict, check_order};
 use crate::Reason;
+use crate::publish::Protocol;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,32 +46,54 @@ pub enum Verdict {
     Deny(Reason),
 }
 
+/// A verdict and what led to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The rule that matched; with none it was the [default](Policy::default_action).
+    pub rule: Option<RuleIndex>,
+    /// The first ignored network that the destination is in, where the verdict rests on that.
+    pub ignored: Option<IpNet>,
+}
+
+/// Which rule of its [`Policy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleIndex(usize);
+
 /// Which destinations are bypassed, left to the container or denied.
 ///
-/// Denied networks win over ignored ones; what neither names is bypassed. The
-/// host's loopback is left to the container unless
+/// Rules count in the order in which they were added, and the first that matches decides. What is
+/// permitted is left to the container where its network is ignored; else it is bypassed. The host's
+/// loopback is left to the container unless
 /// [`allow_host_loopback`](PolicyBuilder::allow_host_loopback) was called: it is
 /// where a host keeps what it trusts.
 ///
 /// ```
-/// use bypass_core::{Policy, Reason, Verdict};
-/// use sockaddr_inspect::Destination;
+/// use bypass_core::{Flow, Policy, Protocol, Reason, Verdict};
 ///
 /// let policy = Policy::builder()
 ///     .ignore(["10.0.2.0/24".parse().unwrap()])
-///     .deny(["169.254.0.0/16".parse().unwrap()])
+///     .allow(["169.254.169.254:53".parse().unwrap()])
+///     .deny(["169.254.0.0/16".parse().unwrap(), "any:25/tcp".parse().unwrap()])
 ///     .build();
-/// let to = |addr: &str| policy.decide(&Destination::of(addr.parse().unwrap()));
+/// let to = |addr: &str| policy.decide(&Flow::new(Protocol::Tcp, addr.parse().unwrap()));
 /// assert_eq!(to("192.0.2.1:443"), Verdict::Bypass);
 /// assert_eq!(to("10.0.2.3:53"), Verdict::Leave(Reason::Ignored));
 /// assert_eq!(to("[::ffff:127.0.0.1]:22"), Verdict::Leave(Reason::HostLoopback));
 /// assert_eq!(to("169.254.169.254:80"), Verdict::Deny(Reason::DenyRule));
+/// assert_eq!(to("169.254.169.254:53"), Verdict::Bypass);
+/// assert_eq!(to("192.0.2.1:25"), Verdict::Deny(Reason::DenyRule));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    deny: RangeSet,
+    rules: Box<[Rule]>,
+    blocks: Box<[Block]>,
+    default: DefaultAction,
+    ignored: Box<[IpNet]>,
     ignore: RangeSet,
     host_loopback: bool,
+    names_host: bool,
 }
 
 impl Policy {
@@ -63,10 +106,46 @@ impl Policy {
     /// The verdict on one destination, which must be the address that is used
     /// afterwards (never one that the container can still change).
     #[must_use]
-    pub fn decide(&self, to: &Destination) -> Verdict {
-        if self.deny.contains(to.ip) {
-            Verdict::Deny(Reason::DenyRule)
-        } else if self.ignore.contains(to.ip) {
+    pub fn decide(&self, flow: &Flow) -> Verdict {
+        let matched = self.blocks.iter().find(|block| block.matches(flow));
+        self.verdict(flow, matched.map(|block| block.action))
+    }
+
+    /// As [`decide`](Self::decide), with what led to the verdict. It looks at rule by rule, so it is
+    /// for those who want to know, not for every call.
+    #[must_use]
+    pub fn explain(&self, flow: &Flow) -> Decision {
+        let matches = |rule: &Rule| rule.pattern().matches(flow, rule.action() == Action::Deny);
+        let at = self.rules.iter().position(matches);
+        let rule = at.and_then(|at| self.rules.get(at));
+        let verdict = self.verdict(flow, rule.map(Rule::action));
+        let ignored = match verdict {
+            Verdict::Leave(Reason::Ignored) => {
+                self.ignored.iter().find(|net| net.contains(&flow.to.ip)).copied()
+            }
+            _ => None,
+        };
+        Decision { verdict, rule: at.map(RuleIndex), ignored }
+    }
+
+    fn verdict(&self, flow: &Flow, matched: Option<Action>) -> Verdict {
+        if matched == Some(Action::Deny) {
+            return Verdict::Deny(Reason::DenyRule);
+        }
+        match self.way(flow) {
+            Verdict::Bypass if matched.is_none() => match self.default {
+                DefaultAction::Allow => Verdict::Bypass,
+                DefaultAction::Leave => Verdict::Leave(Reason::NotAllowed),
+                DefaultAction::Deny => Verdict::Deny(Reason::NotAllowed),
+            },
+            way => way,
+        }
+    }
+
+    /// How a permitted destination is reached.
+    fn way(&self, flow: &Flow) -> Verdict {
+        let to = &flow.to;
+        if self.ignore.contains(to.ip) {
             Verdict::Leave(Reason::Ignored)
         } else if to.is_loopback() && !self.host_loopback {
             Verdict::Leave(Reason::HostLoopback)
@@ -79,17 +158,54 @@ impl Policy {
         }
     }
 
+    /// The rules, in the order in which they count.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rule of a [`Decision`] of this policy.
+    #[must_use]
+    pub fn rule(&self, index: RuleIndex) -> Option<&Rule> {
+        self.rules.get(index.0)
+    }
+
+    /// What becomes of what no rule names.
+    #[must_use]
+    pub fn default_action(&self) -> DefaultAction {
+        self.default
+    }
+
     /// Whether the user asked for the host's loopback to be reachable.
     #[must_use]
     pub fn allows_host_loopback(&self) -> bool {
         self.host_loopback
+    }
+
+    /// Whether a rule names [the host's addresses](Preset::Host), so that a [`Flow`] has to say
+    /// whether it leads to one.
+    #[must_use]
+    pub fn names_host(&self) -> bool {
+        self.names_host
+    }
+
+    /// Whether some destinations beyond loopback may not be reached from the host by this protocol:
+    /// then a socket of the host that could send there has to be watched.
+    #[must_use]
+    pub fn restricts(&self, protocol: Protocol) -> bool {
+        let denies = |rule: &Rule| {
+            let (_, _, of) = rule.pattern().parts();
+            rule.action() == Action::Deny && of.is_none_or(|of| of == protocol)
+        };
+        self.default != DefaultAction::Allow || self.rules.iter().any(denies)
     }
 }
 
 /// Collects what a [`Policy`] is made of.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyBuilder {
-    deny: Vec<IpNet>,
+    rules: Vec<Rule>,
+    default: DefaultAction,
     ignore: Vec<IpNet>,
     host_loopback: bool,
 }
@@ -98,14 +214,38 @@ impl PolicyBuilder {
     /// Leaves these networks to the container's own network.
     #[must_use]
     pub fn ignore(mut self, nets: impl IntoIterator<Item = IpNet>) -> Self {
-        self.ignore.extend(nets);
+        self.ignore.extend(nets.into_iter().map(normalised));
         self
     }
 
-    /// Refuses connections to these networks.
+    /// Refuses these destinations, unless an earlier rule allows them.
     #[must_use]
-    pub fn deny(mut self, nets: impl IntoIterator<Item = IpNet>) -> Self {
-        self.deny.extend(nets);
+    pub fn deny(self, patterns: impl IntoIterator<Item = Pattern>) -> Self {
+        let deny = |pattern| Rule::new(Action::Deny, pattern);
+        self.rules(patterns.into_iter().map(deny))
+    }
+
+    /// Permits these destinations, unless an earlier rule denies them.
+    ///
+    /// Loopback stays the container's own nevertheless: see
+    /// [`allow_host_loopback`](Self::allow_host_loopback).
+    #[must_use]
+    pub fn allow(self, patterns: impl IntoIterator<Item = Pattern>) -> Self {
+        let allow = |pattern| Rule::new(Action::Allow, pattern);
+        self.rules(patterns.into_iter().map(allow))
+    }
+
+    /// Adds rules behind those that are there.
+    #[must_use]
+    pub fn rules(mut self, rules: impl IntoIterator<Item = Rule>) -> Self {
+        self.rules.extend(rules);
+        self
+    }
+
+    /// What becomes of what no rule names; without this it is permitted.
+    #[must_use]
+    pub fn default_action(mut self, action: DefaultAction) -> Self {
+        self.default = action;
         self
     }
 
@@ -123,138 +263,35 @@ impl PolicyBuilder {
     /// Makes the policy.
     #[must_use]
     pub fn build(self) -> Policy {
+        let names_host = |rule: &Rule| {
+            let (target, _, _) = rule.pattern().parts();
+            target == Target::Preset(Preset::Host)
+        };
         Policy {
-            deny: RangeSet::new(&normalised(&self.deny)),
-            ignore: RangeSet::new(&normalised(&self.ignore)),
+            blocks: Block::of(&self.rules),
+            default: self.default,
+            ignore: RangeSet::new(&self.ignore),
+            ignored: self.ignore.into(),
             host_loopback: self.host_loopback,
+            names_host: self.rules.iter().any(names_host),
+            rules: self.rules.into(),
         }
     }
 }
 
-/// Destinations are normalised before they are looked up, so a rule that names
-/// IPv4-mapped addresses must name the IPv4 ones instead, or it would never match.
-fn normalised(nets: &[IpNet]) -> Vec<IpNet> {
+/// Destinations are normalised before they are looked up, so what names IPv4-mapped addresses must
+/// name the IPv4 ones instead, or it would never match.
+fn normalised(net: IpNet) -> IpNet {
     const MAPPED_BITS: u8 = 96;
-    nets.iter()
-        .map(|net| match net {
-            IpNet::V6(v6) if v6.prefix_len() >= MAPPED_BITS => v6
-                .network()
-                .to_ipv4_mapped()
-                .and_then(|ip| ipnet::Ipv4Net::new(ip, v6.prefix_len() - MAPPED_BITS).ok())
-                .map_or(*net, IpNet::V4),
-            _ => *net,
-        })
-        .collect()
-}
-
-fn is_group(ip: IpAddr) -> bool {
-    ip.is_multicast() || ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+    match net {
+        IpNet::V6(v6) if v6.prefix_len() >= MAPPED_BITS => v6
+            .network()
+            .to_ipv4_mapped()
+            .and_then(|ip| ipnet::Ipv4Net::new(ip, v6.prefix_len() - MAPPED_BITS).ok())
+            .map_or(net, IpNet::V4),
+        _ => net,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::net::SocketAddr;
-
-    fn nets(list: &[&str]) -> Vec<IpNet> {
-        list.iter().map(|net| net.parse().unwrap()).collect()
-    }
-
-    fn decide(policy: &Policy, addr: &str) -> Verdict {
-        policy.decide(&Destination::of(addr.parse().unwrap()))
-    }
-
-    #[test]
-    fn every_spelling_of_host_loopback_is_left() {
-        let policy = Policy::builder().build();
-        for addr in [
-            "127.0.0.1:80",
-            "127.255.255.254:80",
-            "[::1]:80",
-            "[::ffff:127.0.0.1]:80",
-            "0.0.0.0:80",
-            "[::]:80",
-            "[::ffff:0.0.0.0]:80",
-        ] {
-            assert_eq!(decide(&policy, addr), Verdict::Leave(Reason::HostLoopback), "{addr}");
-        }
-    }
-
-    #[test]
-    fn host_loopback_needs_words() {
-        let policy = Policy::builder().allow_host_loopback(true).build();
-        assert_eq!(decide(&policy, "127.0.0.1:80"), Verdict::Bypass);
-        assert_eq!(decide(&policy, "[::]:80"), Verdict::Bypass);
-    }
-
-    #[test]
-    fn deny_beats_ignore_and_host_loopback() {
-        let policy = Policy::builder()
-            .deny(nets(&["10.1.0.0/16", "127.0.0.0/8"]))
-            .ignore(nets(&["10.0.0.0/8"]))
-            .allow_host_loopback(true)
-            .build();
-        assert_eq!(decide(&policy, "10.1.2.3:80"), Verdict::Deny(Reason::DenyRule));
-        assert_eq!(decide(&policy, "10.2.2.3:80"), Verdict::Leave(Reason::Ignored));
-        assert_eq!(decide(&policy, "0.0.0.0:80"), Verdict::Deny(Reason::DenyRule));
-    }
-
-    #[test]
-    fn rules_written_for_mapped_addresses_match() {
-        let policy = Policy::builder().deny(nets(&["::ffff:10.0.0.0/104"])).build();
-        assert_eq!(decide(&policy, "10.9.9.9:1"), Verdict::Deny(Reason::DenyRule));
-        assert_eq!(decide(&policy, "[::ffff:10.9.9.9]:1"), Verdict::Deny(Reason::DenyRule));
-    }
-
-    #[test]
-    fn groups_are_left() {
-        let policy = Policy::builder().build();
-        for addr in ["224.0.0.1:1", "255.255.255.255:1", "[ff02::1]:1"] {
-            assert_eq!(decide(&policy, addr), Verdict::Leave(Reason::Multicast), "{addr}");
-        }
-    }
-
-    #[test]
-    fn a_scope_of_the_container_means_nothing_to_the_host() {
-        let policy = Policy::builder().build();
-        assert_eq!(decide(&policy, "[fe80::1%2]:80"), Verdict::Leave(Reason::LinkLocal));
-        assert_eq!(decide(&policy, "169.254.1.1:80"), Verdict::Bypass);
-    }
-
-    fn any_addr() -> impl Strategy<Value = SocketAddr> {
-        prop_oneof![
-            (any::<u32>(), any::<u16>())
-                .prop_map(|(ip, port)| SocketAddr::new(IpAddr::V4(ip.into()), port)),
-            (any::<u128>(), any::<u16>())
-                .prop_map(|(ip, port)| SocketAddr::new(IpAddr::V6(ip.into()), port)),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn an_ignored_network_never_adds_a_bypass(
-            addr in any_addr(),
-            bits in any::<u32>(),
-            len in 0u8..=32,
-        ) {
-            let net: IpNet = ipnet::Ipv4Net::new(bits.into(), len).unwrap().into();
-            let before = Policy::builder().build().decide(&Destination::of(addr));
-            let after = Policy::builder().ignore([net]).build().decide(&Destination::of(addr));
-            if after == Verdict::Bypass {
-                prop_assert_eq!(before, Verdict::Bypass);
-            }
-        }
-
-        #[test]
-        fn mapped_and_plain_addresses_get_the_same_verdict(
-            ip in any::<u32>(), bits in any::<u32>(), len in 0u8..=32,
-        ) {
-            let net: IpNet = ipnet::Ipv4Net::new(bits.into(), len).unwrap().into();
-            let policy = Policy::builder().deny([net]).build();
-            let plain = std::net::Ipv4Addr::from(ip);
-            let at = |ip| policy.decide(&Destination::of(SocketAddr::new(ip, 80)));
-            prop_assert_eq!(at(IpAddr::V4(plain)), at(IpAddr::V6(plain.to_ipv6_mapped())));
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::call::Message;
-use crate::publish::Protocol;
+use crate::policy::DefaultAction;
 
 const UDP: i32 = libc::IPPROTO_UDP;
 const WLAN: u32 = 3;
@@ -46,6 +46,98 @@ fn without_udp_nothing_is_switched() {
     assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
     assert_eq!(scene.k.at(FD).netns, CONTAINER);
     assert_eq!(scene.counted("left", "protocol"), 1);
+}
+
+#[test]
+fn without_udp_a_denied_address_is_refused_nevertheless() {
+    for netns in [CONTAINER, NESTED] {
+        let mut scene = scene(Udp::Off);
+        scene.k.open(FD, netns, Domain::Inet, UDP);
+        assert_eq!(scene.connect(DENIED), Some(Answer::Fail(DENIAL)));
+        assert_eq!(scene.k.at(FD).peer, None);
+        assert_eq!(scene.counted("denied", "deny_rule"), 1);
+    }
+}
+
+#[test]
+fn rules_and_defaults_are_about_the_protocol_of_the_socket() {
+    let policy = |rule: &str, default| {
+        let builder = Policy::builder().allow([rule.parse().unwrap()]).default_action(default);
+        Arc::new(builder.build())
+    };
+    for (rule, default, answer, netns) in [
+        ("192.0.2.1:80/udp", DefaultAction::Deny, Answer::Success, HOST),
+        ("192.0.2.1:80/tcp", DefaultAction::Deny, Answer::Fail(DENIAL), CONTAINER),
+        ("192.0.2.1:81/udp", DefaultAction::Deny, Answer::Fail(DENIAL), CONTAINER),
+        ("192.0.2.1:80/tcp", DefaultAction::Leave, Answer::Success, CONTAINER),
+    ] {
+        let mut scene = scene(Udp::Connected);
+        scene.engine.facts.policy = policy(rule, default);
+        assert_eq!(scene.connect(REMOTE), Some(answer), "{rule}");
+        assert_eq!(scene.k.at(FD).netns, netns, "{rule}");
+    }
+}
+
+#[test]
+fn a_published_socket_does_not_reach_what_is_not_allowed() {
+    for default in [DefaultAction::Leave, DefaultAction::Deny] {
+        let mut scene = scene(Udp::Connected);
+        let entry = crate::ports::Entry {
+            protocol: Protocol::Udp,
+            host: "0.0.0.0:5300".parse().unwrap(),
+            container_port: 53,
+        };
+        scene.engine.facts.ports = Arc::new(crate::ports::Table::new(vec![entry]));
+        let allow = Policy::builder().allow(["192.0.2.1".parse().unwrap()]);
+        scene.engine.facts.policy = Arc::new(allow.default_action(default).build());
+        scene.connect(REMOTE);
+        let held = scene.held();
+        scene.k.socks[held].local = "0.0.0.0:5300".parse().unwrap();
+        assert_eq!(scene.send_to(REMOTE), Some(Answer::Value(3)));
+        for answer in [scene.send_to(OTHER), scene.connect(OTHER)] {
+            assert_eq!(answer, Some(Answer::Fail(DENIAL)), "{default}");
+        }
+        assert_eq!(scene.k.sent.len(), 1);
+        assert_eq!(scene.k.at(FD).peer, Some(REMOTE.parse().unwrap()));
+    }
+}
+
+#[test]
+fn an_unspecified_address_is_judged_as_what_the_socket_makes_of_it() {
+    const OWN: &str = "192.0.2.77";
+    let with = |deny: &str, loopback| {
+        let policy = Policy::builder().deny([deny.parse().unwrap()]);
+        Arc::new(policy.allow_host_loopback(loopback).build())
+    };
+    for (deny, loopback, refused) in
+        [(OWN, true, true), ("127.0.0.1", true, false), (OWN, false, false)]
+    {
+        for sends in [false, true] {
+            let mut scene = scene(Udp::Connected);
+            scene.engine.facts.policy = with(deny, loopback);
+            scene.connect(REMOTE);
+            let held = scene.held();
+            // Connected, it has a source.
+            scene.k.socks[held].local = SocketAddr::new(OWN.parse().unwrap(), 40000);
+            let answer =
+                if sends { scene.send_to("0.0.0.0:9") } else { scene.connect("0.0.0.0:9") };
+            let failed = answer == Some(Answer::Fail(DENIAL));
+            assert_eq!(failed, refused, "{deny}, {loopback}, {sends}");
+        }
+    }
+}
+
+#[test]
+fn the_hosts_addresses_are_looked_up_only_for_rules_that_name_them() {
+    let mut scene = scene(Udp::Connected);
+    scene.k.on_host.insert("192.0.2.2".parse().unwrap());
+    scene.connect(OTHER);
+    assert_eq!(scene.k.host_lookups, 0);
+    let deny = Policy::builder().deny(["host".parse().unwrap()]).build();
+    scene.engine.facts.policy = Arc::new(deny);
+    assert_eq!(scene.connect(OTHER), Some(Answer::Fail(DENIAL)));
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(scene.k.host_lookups, 2);
 }
 
 #[test]

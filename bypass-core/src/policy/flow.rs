@@ -1,0 +1,45 @@
+//! What a policy looks at.
+
+use sockaddr_inspect::Destination;
+
+use crate::publish::Protocol;
+
+/// Where a socket wants to go, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The destination.
+    pub to: Destination,
+    /// The protocol; `None` for one that is never bypassed.
+    pub protocol: Option<Protocol>,
+    host: Option<bool>,
+}
+
+impl Flow {
+    /// From a socket of this protocol to this address, of which it is not known whether it is the
+    /// host's.
+    #[must_use]
+    pub fn new(protocol: impl Into<Option<Protocol>>, to: std::net::SocketAddr) -> Self {
+        Self::to(protocol, Destination::of(to))
+    }
+
+    /// As [`new`](Self::new), to an address in normal form.
+    #[must_use]
+    pub fn to(protocol: impl Into<Option<Protocol>>, to: Destination) -> Self {
+        Self { to, protocol: protocol.into(), host: None }
+    }
+
+    /// Says whether the destination is an address of the host's own. Where that is not known
+    /// (`None`), a rule that denies these is taken to match, and one that allows them is not.
+    ///
+    /// A policy of which [`names_host`](super::Policy::names_host) is false does not look at it.
+    #[must_use]
+    pub fn of_host(mut self, host: Option<bool>) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// Whether this is about an address of the host, other than loopback.
+    pub(super) fn is_of_host(&self) -> Option<bool> {
+        if self.to.is_loopback() { Some(false) } else { self.host }
+    }
+}
