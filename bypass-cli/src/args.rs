@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use bypass_core::AuditLimits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::policy::PolicyArgs;
@@ -49,6 +50,25 @@ pub(crate) struct LogArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Logs")]
+pub(crate) struct AuditArgs {
+    /// Append a line of JSON for each destination that is judged; `-` is standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit: Option<PathBuf>,
+
+    /// The most such lines of one container in a second: of denied destinations, and of others.
+    /// Ten times as many may come at once.
+    #[arg(long, value_name = "N", default_value_t = AuditLimits::default().per_second)]
+    pub(crate) audit_rate: u32,
+}
+
+impl AuditArgs {
+    pub(crate) fn limits(&self) -> AuditLimits {
+        AuditLimits { per_second: self.audit_rate }
+    }
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// Network for what is not bypassed.
     #[arg(long, value_name = "KIND", default_value = "none")]
@@ -71,6 +91,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
+
+    #[command(flatten)]
+    pub(crate) audit: AuditArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -107,6 +130,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
+
+    #[command(flatten)]
+    pub(crate) audit: AuditArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,

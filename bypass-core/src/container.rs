@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use seccomp_notify::{Listener, Received};
 
+use crate::audit::Auditor;
 use crate::call::Call;
 use crate::engine::{Engine, Facts};
 use crate::live::{Event, Live};
@@ -77,6 +78,7 @@ impl Container {
         host: Arc<Host>,
         facts: Facts,
         ports: Ports,
+        auditor: Option<Auditor>,
         on_end: Option<OnEnd>,
     ) -> Result<Self, AttachError> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -95,13 +97,12 @@ impl Container {
         });
         let live = Live::new(host, ports).map_err(|source| AttachError::EpollCall { source })?;
         let (commands, inbox) = mpsc::channel();
-        let mut served = Served {
-            listeners: vec![listener],
-            inbox,
-            shared: Arc::clone(&shared),
-            engine: Engine::new(facts, stats),
-            live,
-        };
+        let mut engine = Engine::new(facts, stats);
+        if let Some(auditor) = auditor {
+            engine.set_auditor(auditor);
+        }
+        let mut served =
+            Served { listeners: vec![listener], inbox, shared: Arc::clone(&shared), engine, live };
         // Without it every wake-up may cross to another CPU; with it they stay on one.
         for listener in &served.listeners {
             listener.set_sync_wake_up(true).ok();

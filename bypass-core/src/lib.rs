@@ -46,6 +46,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod call;
 mod container;
 mod engine;
@@ -63,6 +64,7 @@ mod supervisor;
 mod targets;
 mod thread;
 
+pub use self::audit::{AuditLimits, AuditRecord, AuditSink, AuditedCall, AuditedProcess};
 pub use self::container::{Container, End};
 pub use self::engine::Udp;
 pub use self::policy::{

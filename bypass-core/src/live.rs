@@ -25,6 +25,7 @@ use sockaddr_inspect::{
 };
 
 use self::steps::{NOWHERE, connect_at_once, step, without_waiting};
+use crate::audit::AuditedProcess;
 use crate::call::Message;
 use crate::engine::{
     Answer, Installed, Kernel, LOOPBACK_DEVICE, Lost, Place, Probe, Step, Token, TwinError,
@@ -449,6 +450,10 @@ impl Kernel for Live {
 
     fn listen(&mut self, sock: &OwnedFd, backlog: i32) -> Result<(), Errno> {
         rustix::net::listen(sock, backlog)
+    }
+
+    fn process(&mut self, tid: i32) -> Option<AuditedProcess> {
+        status::process(tid)
     }
 
     fn has_our_ids(&mut self, tid: i32) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use netns_socket::{Arrival, RouteError, Router};
 use seccomp_notify::Listener;
 
+use crate::audit::{AuditLimits, AuditSink, Auditor};
 use crate::container::{Container, OnEnd};
 use crate::engine::{Facts, Udp};
 use crate::policy::Policy;
@@ -105,6 +106,7 @@ pub struct Settings {
     host_datagrams: bool,
     pin: bool,
     netns: Option<u64>,
+    audit: Option<(Arc<dyn AuditSink>, AuditLimits)>,
     on_end: Option<OnEnd>,
 }
 
@@ -133,6 +135,7 @@ impl Settings {
             host_datagrams: false,
             pin: true,
             netns: None,
+            audit: None,
             on_end: None,
         }
     }
@@ -186,6 +189,13 @@ impl Settings {
         self
     }
 
+    /// Tells this sink what the container tries to reach, within limits.
+    #[must_use]
+    pub fn audit(mut self, sink: Arc<dyn AuditSink>, limits: AuditLimits) -> Self {
+        self.audit = Some((sink, limits));
+        self
+    }
+
     /// Called on the container's thread once its last process has gone.
     #[must_use]
     pub fn on_end(mut self, call: impl FnOnce(&Snapshot) + Send + 'static) -> Self {
@@ -220,7 +230,8 @@ impl Supervisor {
     /// Where the descriptors or the thread for it cannot be had. The listener is closed
     /// then, and the calls it traps fail with ENOSYS.
     pub fn attach(&self, listener: Listener, settings: Settings) -> Result<Container, AttachError> {
-        let Settings { name, policy, ports, udp, host_datagrams, pin, netns, on_end } = settings;
+        let Settings { name, policy, ports, udp, host_datagrams, pin, netns, audit, on_end } =
+            settings;
         let facts = Facts {
             policy,
             ports: ports.table(),
@@ -231,7 +242,8 @@ impl Supervisor {
             container_netns: netns,
             max_waiting: max_waiting(),
         };
-        Container::start(name, listener, Arc::clone(&self.host), facts, ports, on_end)
+        let auditor = audit.map(|(sink, limits)| Auditor::new(name.clone(), sink, limits));
+        Container::start(name, listener, Arc::clone(&self.host), facts, ports, auditor, on_end)
     }
 }
 

@@ -28,6 +28,7 @@ use self::resolver::{Reach, Resolver};
 use self::signals::Signals;
 pub(crate) use self::steps::stage;
 use crate::args::RunArgs;
+use crate::audit::{AuditLog, AuditLogError, Auditing};
 use crate::exit;
 use crate::limits;
 use crate::policy::{Policies, PolicyError, devices_suffice, opens_all_loopback};
@@ -41,6 +42,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(crate) enum RunError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Audit(#[from] AuditLogError),
     #[error(transparent)]
     Publish(#[from] PublishConflict),
     #[error(transparent)]
@@ -97,6 +100,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let devices_suffice = devices_suffice(&layer);
     let list = args.publish.list()?;
     let traps = args.publish.traps(&list, devices_suffice);
+    let audit = AuditLog::open(&args.audit)?;
     // Before anything is started: on a host that cannot do this, nothing is.
     let supervisor = Supervisor::new()?;
     let ports = args.publish.reserve(&list)?;
@@ -132,20 +136,27 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     // After the child, which keeps the user's limits and signal mask.
     limits::raise_open_files();
     let signals = Signals::catch().map_err(|source| RunError::Call { call: "signalfd", source })?;
+    let audit = audit
+        .map(AuditLog::start)
+        .transpose()
+        .map_err(|source| RunError::Call { call: "starting a thread", source })?;
+    let settings = Settings::new("run", policy.clone())
+        .publish(ports.clone())
+        .udp(args.publish.udp())
+        // The traps are ours, or the user wants to do without.
+        .host_datagrams(true)
+        .pin(pin);
+    let settings = match audit.as_ref().and_then(Auditing::sink) {
+        Some(sink) => settings.audit(sink, args.audit.limits()),
+        None => settings,
+    };
 
     let mut session = Session {
         args,
         supervisor,
         host_loopback: opens_all_loopback(&policy),
         pin,
-        settings: Some(
-            Settings::new("run", policy)
-                .publish(ports.clone())
-                .udp(args.publish.udp())
-                // The traps are ours, or the user wants to do without.
-                .host_datagrams(true)
-                .pin(pin),
-        ),
+        settings: Some(settings),
         ports,
         control,
         child,

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bypass_core::{Container, PolicyLayer, Ports, Settings, Supervisor, Udp};
+use bypass_core::{
+    AuditLimits, AuditSink, Container, PolicyLayer, Ports, Settings, Supervisor, Udp,
+};
 use seccomp_notify::Handoff;
 
 use crate::exit;
@@ -31,6 +33,7 @@ struct Served {
 /// How containers are treated.
 #[derive(Debug)]
 pub(super) struct Treatment {
+    pub(super) audit: Option<(Arc<dyn AuditSink>, AuditLimits)>,
     pub(super) policies: Policies,
     pub(super) ports: Ports,
     pub(super) udp: Udp,
@@ -39,11 +42,15 @@ pub(super) struct Treatment {
 
 impl Treatment {
     fn of(&self, id: &str, policy: &PolicyLayer, datagrams: Datagrams) -> Settings {
-        Settings::new(id, policy.policy())
+        let settings = Settings::new(id, policy.policy())
             .publish(self.ports.clone())
             .udp(self.udp)
             .host_datagrams(datagrams == Datagrams::OfHost)
-            .pin(policy.pins())
+            .pin(policy.pins());
+        match &self.audit {
+            Some((sink, limits)) => settings.audit(Arc::clone(sink), *limits),
+            None => settings,
+        }
     }
 }
 

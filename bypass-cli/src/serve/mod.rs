@@ -26,6 +26,7 @@ use self::containers::{Confining, Containers, Treatment};
 use self::endpoint::{Endpoint, EndpointError};
 pub(crate) use self::endpoint::{SocketPathError, socket_path};
 use crate::args::ServeArgs;
+use crate::audit::{AuditLog, AuditLogError, Auditing};
 use crate::exit;
 use crate::limits;
 use crate::policy::{Policies, PolicyError};
@@ -40,6 +41,8 @@ const MAX_HANDOVERS: usize = 32;
 pub(crate) enum ServeError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Audit(#[from] AuditLogError),
     #[error(transparent)]
     Publish(#[from] PublishConflict),
     #[error(transparent)]
@@ -63,6 +66,7 @@ pub(crate) enum ServeError {
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let policies = Policies::read(&args.policy)?;
     let list = args.publish.list()?;
+    let audit = AuditLog::open(&args.audit)?;
     let path = socket_path(args.socket.as_deref())?;
     let ready_fd = args.ready_fd.map(|fd| inherited("ready-fd", fd)).transpose()?;
     let exit_fd = args.exit_fd.map(|fd| inherited("exit-fd", fd)).transpose()?;
@@ -73,7 +77,13 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let ended = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|errno| ServeError::Call { call: "eventfd", source: errno.into() })?;
 
+    let audit = audit
+        .map(AuditLog::start)
+        .transpose()
+        .map_err(|source| ServeError::Call { call: "starting a thread", source })?;
+
     let treatment = Treatment {
+        audit: audit.as_ref().and_then(Auditing::sink).map(|sink| (sink, args.audit.limits())),
         policies,
         ports: args.publish.reserve(&list)?,
         udp: args.publish.udp(),

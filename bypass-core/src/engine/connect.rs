@@ -13,6 +13,7 @@ use super::{
     TwinError, Udp, Whose, is_ip,
 };
 use crate::Reason;
+use crate::audit::{AuditedCall, Pending};
 use crate::policy::Verdict;
 use crate::stats::Outcome;
 
@@ -43,6 +44,10 @@ impl<K: Kernel> Engine<K> {
             Some(_) => k.fetch(target.tid, at, len),
             None => Ok(RawSockAddr::default()),
         };
+        let audit = match (&id, &fetched) {
+            (Some(id), Ok(addr)) => self.audit_connect(k, target.tid, &sock, id, addr),
+            _ => None,
+        };
         // Only now is it sure that all this was of the thread that waits for us.
         if !k.is_alive(&note) {
             return Some((Outcome::Gone, Reason::Allowed));
@@ -72,7 +77,21 @@ impl<K: Kernel> Engine<K> {
             Whose::Nested => self.leave_unless_denied(k, note, call, Reason::NestedNetns, now),
         };
         log(&target, &addr, ended);
+        self.audited(audit, ended);
         ended
+    }
+
+    fn audit_connect(
+        &self,
+        k: &mut K,
+        tid: i32,
+        sock: &K::Sock,
+        id: &Identity,
+        addr: &RawSockAddr,
+    ) -> Option<Pending> {
+        self.auditor.as_ref()?;
+        let to = self.leads_to(k, sock, addr.decode().ok()?.ip()?);
+        self.audit(k, tid, AuditedCall::Connect, id, to)
     }
 
     /// A TCP socket of the container's own.

@@ -12,6 +12,7 @@ use netns_socket::{Domain, Egress, Identity, Kind, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr, SockAddr};
 
+use crate::audit::AuditedProcess;
 use crate::call::Message;
 use crate::ports::{Choice, Families, Index};
 
@@ -464,6 +465,10 @@ impl Kernel for Fake {
         let dest = addr.decode().ok().and_then(|addr| addr.ip()).ok_or(Errno::INVAL)?;
         self.socks[*sock].local = dest;
         Ok(())
+    }
+
+    fn process(&mut self, tid: i32) -> Option<AuditedProcess> {
+        Some(AuditedProcess { pid: tid, comm: "fake".into() })
     }
 
     fn has_our_ids(&mut self, _tid: i32) -> bool {

@@ -8,6 +8,7 @@ use netns_socket::{Egress, Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
+use crate::audit::AuditedProcess;
 use crate::call::Message;
 use crate::ports::{Choice, Families, Index};
 
@@ -228,6 +229,9 @@ pub(crate) trait Kernel {
     fn probe(&mut self, sock: &Self::Sock, blocking: bool) -> Probe;
     fn bind(&mut self, sock: &Self::Sock, addr: &RawSockAddr) -> Result<(), Errno>;
     fn listen(&mut self, sock: &Self::Sock, backlog: i32) -> Result<(), Errno>;
+
+    /// Who this thread is, for those who read about it.
+    fn process(&mut self, tid: i32) -> Option<AuditedProcess>;
 
     /// Whether the effective ids of this thread are ours, so that a socket's peer cannot tell from
     /// them which of us made a call.

@@ -51,6 +51,7 @@ pub(crate) use self::kernel::{
 use self::parked::Lot;
 use self::send::Decided;
 use crate::Reason;
+use crate::audit::{AuditedCall, Auditor, Pending};
 use crate::call::Call;
 use crate::policy::{Flow, Policy, Verdict};
 use crate::ports::Table;
@@ -100,12 +101,18 @@ pub(crate) struct Engine<K: Kernel> {
     parked: Lot<K>,
     /// UDP sockets that stay in the container.
     inside: Decided,
+    auditor: Option<Auditor>,
 }
 
 impl<K: Kernel> Engine<K> {
     pub(crate) fn new(facts: Facts, stats: Arc<Stats>) -> Self {
         let parked = Lot::new(facts.max_waiting);
-        Self { facts, stats, parked, inside: Decided::default() }
+        Self { facts, stats, parked, inside: Decided::default(), auditor: None }
+    }
+
+    /// Tells this one what is judged.
+    pub(crate) fn set_auditor(&mut self, auditor: Auditor) {
+        self.auditor = Some(auditor);
     }
 
     /// A notification came in.
@@ -214,11 +221,37 @@ impl<K: Kernel> Engine<K> {
 
     /// The verdict on a destination of a socket.
     fn decide(&self, k: &mut K, id: &Identity, to: Destination) -> Verdict {
-        let flow = Flow::to(protocol_of(id), to);
-        let policy = &self.facts.policy;
+        let flow = self.flow(k, id, to);
+        self.facts.policy.decide(&flow)
+    }
+
+    fn flow(&self, k: &mut K, id: &Identity, to: Destination) -> Flow {
         // Asking costs a call, and most policies do not want to know.
-        let host = if policy.names_host() { k.is_of_host(to.ip) } else { None };
-        policy.decide(&flow.of_host(host))
+        let host = if self.facts.policy.names_host() { k.is_of_host(to.ip) } else { None };
+        Flow::to(protocol_of(id), to).of_host(host)
+    }
+
+    /// Begins to write a destination down, for an auditor that wants one. What is read of the
+    /// process is its own only if the notification is found alive afterwards.
+    fn audit(
+        &self,
+        k: &mut K,
+        tid: i32,
+        call: AuditedCall,
+        id: &Identity,
+        to: Destination,
+    ) -> Option<Pending> {
+        let auditor = self.auditor.as_ref()?;
+        let flow = self.flow(k, id, to);
+        let decision = self.facts.policy.explain(&flow);
+        let dest = SocketAddr::new(to.ip, to.port);
+        auditor.begin(call, flow.protocol, dest, decision, || k.process(tid))
+    }
+
+    fn audited(&self, pending: Option<Pending>, ended: Option<(Outcome, Reason)>) {
+        if let (Some(auditor), Some(pending)) = (&self.auditor, pending) {
+            auditor.end(&pending, &self.facts.policy, ended);
+        }
     }
 
     /// Whose a socket is, by the cookie of its namespace. Where the namespace of the

@@ -31,6 +31,7 @@ use super::{
     protocol_of,
 };
 use crate::Reason;
+use crate::audit::AuditedCall;
 use crate::call::Message;
 use crate::policy::Verdict;
 use crate::stats::Outcome;
@@ -84,7 +85,10 @@ impl<K: Kernel> Engine<K> {
         };
         let dest = Destination::of(dest);
         let device = match self.decide(k, id, dest) {
-            Verdict::Deny(reason) => return self.deny_send(k, note, reason),
+            Verdict::Deny(reason) => {
+                self.audit_denied(k, target.tid, id, dest, reason);
+                return self.deny_send(k, note, reason);
+            }
             Verdict::Leave(_) => None,
             Verdict::Bypass => match k.egress(dest.ip, dest.scope_id) {
                 Egress::Device { ifindex } => Some(ifindex),
@@ -161,7 +165,7 @@ impl<K: Kernel> Engine<K> {
         if !k.is_alive(note) {
             return Err(Lost::Gone);
         }
-        if let Some(place) = self.place_of(k, sock, id, name.as_ref())? {
+        if let Some(place) = self.place_of(k, target.tid, sock, id, name.as_ref())? {
             if !first {
                 return Err(Lost::Errno(Errno::AGAIN));
             }
@@ -179,14 +183,11 @@ impl<K: Kernel> Engine<K> {
     fn place_of(
         &self,
         k: &mut K,
+        tid: i32,
         sock: &K::Sock,
         id: &Identity,
         name: Option<&RawSockAddr>,
     ) -> Result<Option<Place>, Lost> {
-        let denied = |reason: Reason| {
-            self.stats.count(Outcome::Denied, reason);
-            Err(Lost::Errno(DENIED))
-        };
         // To its peer, which was judged when it was connected. Any other bytes the kernel
         // refuses, but for an unspecified family: to IPv4 that is an IPv4 address.
         let Some(dest) = name.and_then(|name| any_destination(id, name)) else { return Ok(None) };
@@ -194,16 +195,21 @@ impl<K: Kernel> Engine<K> {
         let published = protocol_of(id)
             .zip(k.local(sock))
             .is_some_and(|(protocol, local)| self.facts.ports.is_published(protocol, local));
+        let denied = |k: &mut K, reason: Reason| {
+            self.stats.count(Outcome::Denied, reason);
+            self.audit_denied(k, tid, id, dest, reason);
+            Err(Lost::Errno(DENIED))
+        };
         match self.decide(k, id, dest) {
-            Verdict::Deny(reason) => denied(reason),
+            Verdict::Deny(reason) => denied(k, reason),
             // A server answers where its clients are, and stays there.
-            Verdict::Leave(reason) if published && binds_servers(reason) => denied(reason),
+            Verdict::Leave(reason) if published && binds_servers(reason) => denied(k, reason),
             Verdict::Leave(_) if published => Ok(None),
             Verdict::Leave(_) => Ok(Some(Place::Container)),
             Verdict::Bypass => match (k.egress(dest.ip, dest.scope_id), k.pin_of(sock)) {
                 (Egress::Loopback, _) if self.facts.policy.allows_host_loopback() => Ok(None),
                 // A socket without a pin would reach it.
-                (Egress::Loopback, _) if published => denied(Reason::HostLoopback),
+                (Egress::Loopback, _) if published => denied(k, Reason::HostLoopback),
                 (Egress::Loopback, _) => Ok(Some(Place::Container)),
                 (Egress::Device { ifindex }, Some(pin)) if ifindex != pin && !published => {
                     Ok(Some(Place::Host { pin: Some(ifindex) }))
@@ -272,6 +278,12 @@ impl<K: Kernel> Engine<K> {
     fn go_on(&self, k: &mut K, note: K::Note) {
         self.stats.count_continued();
         k.answer(note, Answer::Continue);
+    }
+
+    /// The thread was found to wait for us a moment ago.
+    fn audit_denied(&self, k: &mut K, tid: i32, id: &Identity, to: Destination, reason: Reason) {
+        let pending = self.audit(k, tid, AuditedCall::Send, id, to);
+        self.audited(pending, Some((Outcome::Denied, reason)));
     }
 
     fn deny_send(&self, k: &mut K, note: K::Note, reason: Reason) {

@@ -1,5 +1,6 @@
 //! The engine against the fake world: what must hold whatever happens.
 
+mod audit;
 mod datagrams;
 mod publishing;
 

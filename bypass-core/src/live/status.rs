@@ -1,5 +1,7 @@
 //! What `/proc/PID/status` tells of a thread (proc_pid_status(5)).
 
+use crate::audit::AuditedProcess;
+
 /// Whether the thread has this capability in its own user namespace (capabilities(7)).
 pub(super) fn has_capability(tid: i32, capability: u32) -> bool {
     of(tid)
@@ -16,8 +18,18 @@ pub(super) fn effective_ids(tid: i32) -> Option<(u32, u32)> {
     Some((effective(field(&status, "Uid:")?)?, effective(field(&status, "Gid:")?)?))
 }
 
+/// The process of a thread, and the thread's name with whatever its program wrote there.
+pub(super) fn process(tid: i32) -> Option<AuditedProcess> {
+    let pid = field(&of(tid)?, "Tgid:")?.trim().parse().ok()?;
+    let comm = std::fs::read(format!("/proc/{tid}/comm")).ok()?;
+    let comm = String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned();
+    Some(AuditedProcess { pid, comm })
+}
+
+/// The name of a program need not be UTF-8.
 fn of(tid: i32) -> Option<String> {
-    std::fs::read_to_string(format!("/proc/{tid}/status")).ok()
+    let status = std::fs::read(format!("/proc/{tid}/status")).ok()?;
+    Some(String::from_utf8_lossy(&status).into_owned())
 }
 
 /// The name of a program stands before all others, but no line feed in it is written as such.
@@ -38,6 +50,7 @@ mod tests {
     fn a_thread_that_does_not_exist_has_nothing() {
         assert!(!has_capability(i32::MAX, 10));
         assert_eq!(effective_ids(i32::MAX), None);
+        assert_eq!(process(i32::MAX), None);
     }
 
     #[test]
@@ -45,6 +58,7 @@ mod tests {
         let ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let own = rustix::process::getpid().as_raw_nonzero().get();
         assert_eq!(effective_ids(own), Some(ours));
+        assert_eq!(process(own).map(|process| process.pid), Some(own));
     }
 
     #[test]

@@ -6,6 +6,7 @@
     reason = "JSON is indexed, which answers null for what is not there"
 )]
 
+mod audit;
 mod client;
 mod dns;
 mod egress;
@@ -38,6 +39,7 @@ fn main() -> Result<ExitCode> {
         run_basics::SCENARIOS,
         egress::SCENARIOS,
         policy::SCENARIOS,
+        audit::SCENARIOS,
         publish::SCENARIOS,
         reserve::SCENARIOS,
         publish_table::SCENARIOS,
