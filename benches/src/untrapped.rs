@@ -4,6 +4,7 @@ use std::env;
 use std::fs::File;
 use std::hint::black_box;
 use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Instant;
 
 use rustix::fs::fcntl_getfl;
@@ -12,16 +13,20 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use crate::samples::Samples;
 
 /// The calls, in the order of [`measure`]'s figures.
-pub const CALLS: [&str; 3] =
-    ["close() of a plain file", "fcntl(F_GETFL)", "send() and recv() of 1 byte, UNIX socket"];
+pub const CALLS: [&str; 4] = [
+    "close() of a plain file",
+    "fcntl(F_GETFL)",
+    "send() and recv() of 1 byte, UNIX socket",
+    "send() and recv() of 64 bytes, TCP",
+];
 
 /// Nanoseconds per call: the medians of many batches, of the calling thread alone.
 ///
 /// # Errors
 /// When a call fails, such as by a limit on open files below 256.
-pub fn measure() -> io::Result<[f64; 3]> {
-    let mut figures = <[Samples; 3]>::default();
-    let [close, fcntl, exchange] = &mut figures;
+pub fn measure() -> io::Result<[f64; 4]> {
+    let mut figures = <[Samples; 4]>::default();
+    let [close, fcntl, exchange, messages] = &mut figures;
     let file = File::open(env::current_exe()?)?;
     let (here, there) = rustix::net::socketpair(
         AddressFamily::UNIX,
@@ -29,12 +34,21 @@ pub fn measure() -> io::Result<[f64; 3]> {
         SocketFlags::CLOEXEC,
         None,
     )?;
+    // Over its own loopback, which delivers within the call, so that one thread is enough.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    client.set_nodelay(true)?;
     for _ in 0..BATCHES {
         close.push(time_closes()?);
         fcntl.push(time(|| fcntl_getfl(black_box(&file)).map(drop))?);
         exchange.push(time(|| {
             send(&here, b"x", SendFlags::empty())?;
             recv(&there, &mut [0_u8], RecvFlags::empty()).map(drop)
+        })?);
+        messages.push(time(|| {
+            send(&client, &[0; MESSAGE], SendFlags::empty())?;
+            recv(&server, &mut [0_u8; MESSAGE], RecvFlags::empty()).map(drop)
         })?);
     }
     Ok(figures.map(|samples| samples.median()))
@@ -61,6 +75,8 @@ fn per_call(started: Instant) -> f64 {
     started.elapsed().as_secs_f64() * 1e9 / f64::from(BATCH)
 }
 
+/// Bytes.
+const MESSAGE: usize = 64;
 /// Stays below the usual limit on open files, and makes reading the clock cost nothing.
 const BATCH: u32 = 200;
 /// All together take some 50 ms.
