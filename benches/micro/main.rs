@@ -3,7 +3,7 @@
 //! | group | what is measured | needs |
 //! |---|---|---|
 //! | `decode` | the bytes of an address to a destination | nothing |
-//! | `policy` | one decision, with 1, 10 and 1,000 networks | nothing |
+//! | `policy` | one decision, with 1, 10 and 1,000 networks ignored or denied | nothing |
 //! | `capture` | the options of an ordinary TCP socket | nothing |
 //! | `notify` | one trapped call, from its start to its answer | Linux 5.0 |
 //! | `connect` | connect, one byte, close: on the host, and through the engine | user namespaces, `ip` |

@@ -274,7 +274,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// For sockets that are never bypassed: only what a rule denies is refused.
-    fn leave_unless_denied(
+    pub(super) fn leave_unless_denied(
         &mut self,
         k: &mut K,
         note: K::Note,
@@ -282,7 +282,9 @@ impl<K: Kernel> Engine<K> {
         reason: Reason,
         now: Instant,
     ) -> Ended {
-        match call.destination().map(|dest| self.decide(k, &call.id, Destination::of(dest))) {
+        // Not only what is of the socket's family: a UDP socket of IPv6 connects to IPv4 as well.
+        let dest = call.addr.decode().ok().and_then(|addr| addr.ip());
+        match dest.map(|dest| self.decide(k, &call.id, Destination::of(dest))) {
             Some(Verdict::Deny(rule @ Reason::DenyRule)) => deny(k, note, rule),
             _ => self.leave(k, note, call, reason, now),
         }

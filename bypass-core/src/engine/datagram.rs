@@ -39,7 +39,7 @@ impl<K: Kernel> Engine<K> {
         now: Instant,
     ) -> Ended {
         let Some(dest) = call.destination() else {
-            return self.leave(k, note, call, Reason::Address, now);
+            return self.leave_unless_denied(k, note, call, Reason::Address, now);
         };
         let normal = Destination::of(dest);
         match self.decide(k, &call.id, normal) {

@@ -22,6 +22,7 @@ mod publish;
 mod publish_table;
 mod repl;
 mod reserve;
+mod rules;
 mod run_basics;
 mod serve;
 mod serve_ports;
@@ -40,6 +41,7 @@ fn main() -> Result<ExitCode> {
         egress::SCENARIOS,
         policy::SCENARIOS,
         audit::SCENARIOS,
+        rules::SCENARIOS,
         publish::SCENARIOS,
         reserve::SCENARIOS,
         publish_table::SCENARIOS,

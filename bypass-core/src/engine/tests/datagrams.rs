@@ -60,6 +60,17 @@ fn without_udp_a_denied_address_is_refused_nevertheless() {
 }
 
 #[test]
+fn an_ipv4_address_on_an_ipv6_socket_is_denied_as_well() {
+    for udp in [Udp::Off, Udp::Connected] {
+        let mut scene = scene(udp);
+        scene.k.open(FD, CONTAINER, Domain::Inet6, UDP);
+        assert_eq!(scene.connect(DENIED), Some(Answer::Fail(DENIAL)), "{udp:?}");
+        assert_eq!(scene.connect(REMOTE), Some(Answer::Success), "{udp:?}");
+        assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    }
+}
+
+#[test]
 fn rules_and_defaults_are_about_the_protocol_of_the_socket() {
     let policy = |rule: &str, default| {
         let builder = Policy::builder().allow([rule.parse().unwrap()]).default_action(default);
