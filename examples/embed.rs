@@ -13,14 +13,14 @@ use std::error::Error;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use bypass_core::{Policy, Settings, Supervisor};
+use bypass_core::{Policy, Preset, Settings, Supervisor};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: embed SOCKET")?;
 
     // Where sockets of the container may go: anywhere but to the host's loopback, which is
-    // the default, and to what a cloud keeps at its metadata address.
-    let policy = Policy::builder().deny(["169.254.169.254/32".parse()?]).build();
+    // the default, to where clouds serve credentials, and to mail servers.
+    let policy = Policy::builder().deny([Preset::Metadata.into(), "any:25/tcp".parse()?]).build();
     let supervisor = Supervisor::new()?;
 
     // The runtime connects here when it creates the container.

@@ -173,7 +173,24 @@ impl Containers {
 
 #[cfg(test)]
 mod tests {
+    use bypass_core::DefaultAction;
+
     use super::*;
+
+    #[test]
+    fn what_confines_a_container_is_a_matter_of_its_own_policy() {
+        let messages = Traps { messages: true, ..Traps::default() };
+        let sends = Traps { sends: true, ..messages };
+        let confining = Confining { devices_suffice: Some(messages), devices_do_not: Some(sends) };
+        let plain = PolicyLayer::default();
+        assert_eq!(confining.under(&plain), Some(messages));
+        for restricting in [
+            PolicyLayer { default: Some(DefaultAction::Leave), ..PolicyLayer::default() },
+            PolicyLayer { pin: Some(false), ..PolicyLayer::default() },
+        ] {
+            assert_eq!(confining.under(&restricting), Some(sends));
+        }
+    }
 
     #[test]
     fn a_container_gets_udp_sockets_of_the_host_where_its_profile_confines_them() {

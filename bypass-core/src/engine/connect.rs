@@ -107,7 +107,8 @@ impl<K: Kernel> Engine<K> {
         };
         let normal = self.leads_to(k, &call.sock, dest);
         let verdict = self.decide(k, &call.id, normal);
-        if !matches!(verdict, Verdict::Deny(_))
+        // The default of the policy is about what is outside, and this is not.
+        if verdict != Verdict::Deny(Reason::DenyRule)
             && let Some(service) = self.own_service(k, &call, &normal)
             && k.tcp_state(&call.sock) == Some(TcpState::Close)
         {

@@ -5,8 +5,6 @@
 //! about the same ports and protocol become one set. A list of a thousand networks is looked through
 //! in one binary search.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::ranges::RangeSet;
@@ -92,9 +90,4 @@ fn networks(target: &Target) -> &[IpNet] {
         Target::Preset(preset) => preset.networks(),
         Target::Any => &[],
     }
-}
-
-/// Whether an address is one that datagrams to many go to.
-pub(super) fn is_group(ip: IpAddr) -> bool {
-    ip.is_multicast() || ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
 }

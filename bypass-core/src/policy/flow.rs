@@ -1,5 +1,7 @@
 //! What a policy looks at.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use sockaddr_inspect::Destination;
 
 use crate::publish::Protocol;
@@ -38,8 +40,15 @@ impl Flow {
         self
     }
 
-    /// Whether this is about an address of the host, other than loopback.
+    /// Whether this is about an address of the host, other than what means something else to a
+    /// container: loopback and groups.
     pub(super) fn is_of_host(&self) -> Option<bool> {
-        if self.to.is_loopback() { Some(false) } else { self.host }
+        let elsewhere = self.to.is_loopback() || is_group(self.to.ip);
+        if elsewhere { Some(false) } else { self.host }
     }
+}
+
+/// Whether an address is one that datagrams to many go to, on whichever network they are sent.
+pub(super) fn is_group(ip: IpAddr) -> bool {
+    ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }

@@ -23,9 +23,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use self::blocks::{Block, is_group};
+use self::blocks::Block;
 pub use self::file::{GlobParseError, PolicyFile, PolicyFileError, PolicyMistake};
 pub use self::flow::Flow;
+use self::flow::is_group;
 pub use self::layer::{PolicyLayer, RuleWithoutEffect};
 pub use self::network::{NetworkParseError, parse_network};
 pub use self::pattern::{Pattern, PatternParseError, PortRange, Target};

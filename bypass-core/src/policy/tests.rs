@@ -148,9 +148,17 @@ fn what_is_not_known_of_the_hosts_addresses_is_to_nobodys_advantage() {
     }
     assert!(deny.names_host() && allow.names_host());
     assert!(!Policy::builder().deny(patterns(&["private", "any"])).build().names_host());
-    // Loopback is the container's own, though the kernel counts it among the host's addresses.
-    let own = Flow::new(Protocol::Tcp, "0.0.0.0:80".parse().unwrap()).of_host(Some(true));
-    assert_eq!(deny.decide(&own), Verdict::Leave(Reason::HostLoopback));
+    // These are the container's own, though the kernel counts them among the host's addresses.
+    for (addr, reason) in [
+        ("0.0.0.0:80", Reason::HostLoopback),
+        ("224.0.0.251:5353", Reason::Multicast),
+        ("255.255.255.255:67", Reason::Multicast),
+    ] {
+        for host in [Some(true), None] {
+            let own = Flow::new(Protocol::Udp, addr.parse().unwrap()).of_host(host);
+            assert_eq!(deny.decide(&own), Verdict::Leave(reason), "{addr}");
+        }
+    }
 }
 
 #[test]
@@ -217,10 +225,11 @@ fn defined(
         IpAddr::V4(ip) => ip.octets()[0] == 127,
         IpAddr::V6(ip) => ip == std::net::Ipv6Addr::LOCALHOST,
     };
+    let group = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::new(255, 255, 255, 255));
     let mut matched = None;
     for (action, pattern) in rules {
         let (target, ports, protocol) = pattern.parts();
-        let host = match (is_loopback, *action) {
+        let host = match (is_loopback || group, *action) {
             (true, _) => false,
             (false, Action::Deny) => flow.is_of_host() != Some(false),
             (false, Action::Allow) => flow.is_of_host() == Some(true),
@@ -238,7 +247,6 @@ fn defined(
         }
     }
     let link_local = matches!(ip, IpAddr::V6(ip) if ip.segments()[0] & 0xffc0 == 0xfe80);
-    let group = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::new(255, 255, 255, 255));
     match matched {
         Some(Action::Deny) => Verdict::Deny(Reason::DenyRule),
         _ if ignore.iter().any(|net| net.contains(&ip)) => Verdict::Leave(Reason::Ignored),

@@ -100,6 +100,10 @@ fn arrivals() {
             assert_eq!(arrival(address), Arrival::Elsewhere, "{address}");
         }
     }
+    // A router is reached by the subnet-router anycast address of its links (RFC 4291, 2.6.1).
+    assert_eq!(arrival("2001:db8:9::"), Arrival::Elsewhere);
+    std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    assert_eq!(arrival("2001:db8:9::"), Arrival::HereToo);
     // An address comes and goes.
     ip("addr add 203.0.113.1/32 dev v0").unwrap();
     assert_eq!(arrival("203.0.113.1"), Arrival::Here);

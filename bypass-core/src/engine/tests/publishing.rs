@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::call::NameOf;
+use crate::policy::DefaultAction;
 use crate::ports::{Families, Table};
-use crate::publish::Protocol;
 
 const UDP: i32 = libc::IPPROTO_UDP;
 
@@ -252,6 +252,23 @@ fn a_denied_loopback_is_denied_on_published_ports_too() {
     scene.k.served.insert(0, Families { v4: true, v6: false });
     assert_eq!(scene.connect("127.0.0.1:80"), Some(Answer::Fail(Errno::NETUNREACH)));
     assert_eq!(scene.k.host_connects, []);
+}
+
+#[test]
+fn the_own_service_is_not_what_a_default_is_about() {
+    for default in DefaultAction::ALL {
+        for (dest, loopback) in [("127.0.0.1:80", true), ("10.88.0.5:80", false)] {
+            let mut scene = web();
+            let policy = Policy::builder().default_action(*default).allow_host_loopback(loopback);
+            scene.engine.facts.policy = Arc::new(policy.build());
+            scene.k.own_addresses.insert("10.88.0.5".parse().unwrap());
+            scene.k.served.insert(0, Families { v4: true, v6: false });
+            scene.peer("127.0.0.1:8080", Peer::Accepts);
+            assert_eq!(scene.connect(dest), Some(Answer::Success), "{dest}, {default}");
+            assert_eq!(scene.k.at(FD).peer, Some(addr("127.0.0.1:8080")), "{dest}, {default}");
+            assert_eq!(scene.counted("switched", "published"), 1, "{dest}, {default}");
+        }
+    }
 }
 
 #[test]
