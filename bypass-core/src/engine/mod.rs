@@ -212,7 +212,8 @@ impl<K: Kernel> Engine<K> {
         let ip = match (ip, k.local(sock).map(|local| local.ip().to_canonical())) {
             // ip_route_output_key_hash_rcu(): the other end is this socket's own address.
             (IpAddr::V4(_), Some(IpAddr::V4(local))) => local.into(),
-            // tcp_v6_connect(), __ip6_datagram_connect(): one that is bound to IPv4 stays there.
+            // tcp_v6_connect(), __ip6_datagram_connect(), udpv6_sendmsg(): one that is bound to
+            // IPv4 stays there.
             (IpAddr::V6(_), Some(IpAddr::V4(_))) => Ipv4Addr::LOCALHOST.into(),
             _ => ip,
         };

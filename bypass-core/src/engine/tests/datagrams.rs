@@ -139,6 +139,26 @@ fn an_unspecified_address_is_judged_as_what_the_socket_makes_of_it() {
 }
 
 #[test]
+fn an_unspecified_ipv6_address_is_ipv4_loopback_to_a_socket_that_is_bound_to_ipv4() {
+    for (local, refused) in [("[::ffff:0.0.0.0]:4000", true), ("[::]:4000", false)] {
+        for (protocol, sends) in [(UDP, false), (UDP, true), (TCP, false)] {
+            let mut scene = scene(Udp::Connected);
+            scene.k.open(FD, CONTAINER, Domain::Inet6, protocol);
+            let deny = Policy::builder().deny(["127.0.0.0/8".parse().unwrap()]);
+            scene.engine.facts.policy = Arc::new(deny.allow_host_loopback(true).build());
+            if protocol == UDP {
+                scene.connect("[2001:db8::1]:80");
+            }
+            let held = scene.held();
+            scene.k.socks[held].local = local.parse().unwrap();
+            let answer = if sends { scene.send_to("[::]:9") } else { scene.connect("[::]:9") };
+            let denied = answer == Some(Answer::Fail(DENIAL));
+            assert_eq!(denied, refused, "{local}, {protocol}, {sends}: {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn the_hosts_addresses_are_looked_up_only_for_rules_that_name_them() {
     let mut scene = scene(Udp::Connected);
     scene.k.on_host.insert("192.0.2.2".parse().unwrap());
