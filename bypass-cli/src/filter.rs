@@ -1,5 +1,6 @@
 //! The traps: what `run` installs and what `profile` prints, from one table.
 
+use bypass_core::weaken::{self, Layer};
 use seccomp_notify::{Condition, Errno, Filter, Test};
 use serde::{Deserialize, Serialize};
 
@@ -170,12 +171,24 @@ pub(crate) fn rules(traps: Traps) -> impl Iterator<Item = &'static Rule> {
     let names = if traps.names { NAMES } else { &[] };
     let messages = if traps.messages { MESSAGES } else { &[] };
     let sends = if traps.sends { SENDS } else { &[] };
-    ALWAYS.iter().chain(names).chain(messages).chain(sends)
+    let always = ALWAYS.iter().filter(|rule| !layer(rule).is_some_and(weaken::is_off));
+    always.chain(names).chain(messages).chain(sends)
+}
+
+/// The layer that a rule makes by itself.
+fn layer(rule: &Rule) -> Option<Layer> {
+    match (rule.action, rule.name) {
+        (Action::Notify, _) => None,
+        (_, "io_uring_setup") => Some(Layer::IoUring),
+        (_, "socket") => Some(Layer::Mptcp),
+        (_, "setsockopt") => Some(Layer::SourceRoutes),
+        _ => Some(Layer::FastOpen),
+    }
 }
 
 /// The filter of `run`: the table for native calls, ENOSYS for every foreign one.
 pub(crate) fn filter(traps: Traps) -> Filter {
-    rules(traps).fold(Filter::allow_all(), |filter, rule| {
+    rules(traps).fold(unruled(), |filter, rule| {
         let number = i32::try_from(rule.number).unwrap_or(-1);
         let when: Vec<Condition> = rule.when.iter().copied().map(condition).collect();
         match rule.action {
@@ -183,6 +196,15 @@ pub(crate) fn filter(traps: Traps) -> Filter {
             Action::Refuse(errno) => filter.errno_when(number, &when, errno),
         }
     })
+}
+
+/// A filter without rules, which refuses what is foreign.
+fn unruled() -> Filter {
+    #[cfg(bypass_weaken)]
+    if weaken::is_off(Layer::Foreign) {
+        return Filter::allow_all().allow_foreign_arch();
+    }
+    Filter::allow_all()
 }
 
 fn condition(when: When) -> Condition {

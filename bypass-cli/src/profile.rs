@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use bypass_core::PublishConflict;
+use bypass_core::weaken::{self, Layer};
 use serde_json::{Value, json};
 
 use crate::args::ProfileArgs;
@@ -44,11 +45,19 @@ fn traps(args: &ProfileArgs) -> Result<Traps, ProfileError> {
 fn profile(socket: &str, traps: Traps) -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ALLOW",
-        "architectures": [NATIVE],
+        "architectures": architectures(),
         "listenerPath": socket,
         "listenerMetadata": Metadata(traps).to_string(),
         "syscalls": rules(traps).map(entry).collect::<Vec<_>>(),
     })
+}
+
+fn architectures() -> &'static [&'static str] {
+    if weaken::is_off(Layer::Foreign) {
+        &[NATIVE, "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+    } else {
+        &[NATIVE]
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -63,6 +63,8 @@ mod stats;
 mod supervisor;
 mod targets;
 mod thread;
+#[doc(hidden)]
+pub mod weaken;
 
 pub use self::audit::{AuditLimits, AuditRecord, AuditSink, AuditedCall, AuditedProcess};
 pub use self::container::{Container, End};

@@ -35,6 +35,7 @@ use crate::outbox::Outbox;
 use crate::ports::{Choice, Families, Index, OUTSIDE_V4, OUTSIDE_V6, Ports};
 use crate::supervisor::Host;
 use crate::targets::Targets;
+use crate::weaken::{Layer, is_off};
 
 /// Bit of `CAP_NET_BIND_SERVICE` in the capability sets.
 const CAP_NET_BIND_SERVICE: u32 = 10;
@@ -337,7 +338,9 @@ impl Kernel for Live {
             SocketState::capture_part(model, id, part)
         };
         Self::copy(&twin, captured)?;
-        if let Place::Host { pin: Some(ifindex) } | Place::Server { pin: Some(ifindex) } = place {
+        if let Place::Host { pin: Some(ifindex) } | Place::Server { pin: Some(ifindex) } = place
+            && !is_off(Layer::Pin)
+        {
             let _pinned = netns_socket::pin(&twin, ifindex).map_err(|_unpinned| TwinError::Pin)?;
             // What the device of a UDP socket keeps off, this does after `connect(AF_UNSPEC)` too.
             if id.is_udp() && ifindex != LOOPBACK_DEVICE {

@@ -9,6 +9,7 @@ use sockaddr_inspect::{FetchError, ForeignAddr, ProcessMemory, RawSockAddr, Read
 
 use crate::call::Message;
 use crate::engine::confine;
+use crate::weaken::{Layer, is_off};
 
 /// The largest payload of UDP, and of several datagrams that are sent in one (`UDP_SEGMENT`).
 const MAX_DATA: usize = 65_535;
@@ -99,7 +100,9 @@ impl Outbox {
         pin: Option<u32>,
         flags: i32,
     ) -> Result<u32, Errno> {
-        confine(self.control.get_mut(..self.control_len).unwrap_or_default(), pin)?;
+        if !is_off(Layer::Control) {
+            confine(self.control.get_mut(..self.control_len).unwrap_or_default(), pin)?;
+        }
         if flags & ZEROCOPY != 0 {
             // Our copy is not the program's memory. The kernel says this too where it cannot, and
             // programs send a copy then.

@@ -57,6 +57,8 @@ pub struct Filter {
     foreign_arch: Errno,
     no_new_privs: bool,
     wait_killable_recv: bool,
+    #[cfg(bypass_weaken)]
+    foreign_allowed: bool,
 }
 
 /// One rule: the action on this call if all conditions hold.
@@ -134,6 +136,8 @@ impl Filter {
             foreign_arch: Errno::NOSYS,
             no_new_privs: true,
             wait_killable_recv: false,
+            #[cfg(bypass_weaken)]
+            foreign_allowed: false,
         }
     }
 
@@ -160,6 +164,13 @@ impl Filter {
     /// What every call in a foreign calling convention fails with (default ENOSYS).
     pub const fn foreign_arch(mut self, errno: Errno) -> Self {
         self.foreign_arch = errno;
+        self
+    }
+
+    /// Lets all of them through: so the attack suite shows what it is that stops them.
+    #[cfg(bypass_weaken)]
+    pub const fn allow_foreign_arch(mut self) -> Self {
+        self.foreign_allowed = true;
         self
     }
 
@@ -241,9 +252,10 @@ impl Filter {
     fn compile_layer(&self, rules: &[&Rule]) -> Result<Program, FilterError> {
         let mut context =
             ScmpFilterContext::new(ScmpAction::Allow).map_err(library("seccomp_init"))?;
-        context
-            .set_act_badarch(ScmpAction::Errno(self.foreign_arch.raw_os_error()))
-            .map_err(library("seccomp_attr_set"))?;
+        let foreign = ScmpAction::Errno(self.foreign_arch.raw_os_error());
+        #[cfg(bypass_weaken)]
+        let foreign = if self.foreign_allowed { ScmpAction::Allow } else { foreign };
+        context.set_act_badarch(foreign).map_err(library("seccomp_attr_set"))?;
         for rule in rules {
             rule.check()?;
             let action = match rule.action {

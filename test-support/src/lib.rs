@@ -23,6 +23,7 @@
 //!   shows as an ignored trial, or fails where the environment demands it
 //! - [`sockopt`]: socket options by name, for the fixtures
 
+pub mod attack;
 pub mod bundle;
 pub mod census;
 pub mod failure;

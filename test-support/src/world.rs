@@ -113,6 +113,12 @@ impl World {
         Ok(path)
     }
 
+    /// Where [`Self::program`] finds them.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        Path::new(ROOT).join("bin")
+    }
+
     /// `program` on the host as root.
     pub fn on_host(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);

@@ -4,6 +4,7 @@
 //! It holds where the traps do not reach (races between threads, entries that no filter
 //! sees) and covers TCP connect and bind only, from Linux 6.7 on.
 
+use bypass_core::weaken::{self, Layer};
 use landlock::{
     ABI, Access as _, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
     RulesetStatus,
@@ -20,6 +21,9 @@ pub(crate) enum Landlock {
 
 /// Restricts the calling thread, and with it all that it executes.
 pub(super) fn restrict() -> Result<Landlock, landlock::RulesetError> {
+    if weaken::is_off(Layer::Landlock) {
+        return Ok(Landlock::NotSupported);
+    }
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessNet::from_all(ABI::V4))?

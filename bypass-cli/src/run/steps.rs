@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::mpsc;
 use std::thread;
 
+use bypass_core::weaken::{self, Layer};
 use nix::sched::CloneFlags;
 use rustix::process::{DumpableBehavior, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -154,8 +155,10 @@ fn init(control: &Control, plan: &Plan, command: &[OsString]) -> Result<ExitCode
     set_ambient(false).map_err(StepError::Capabilities)?;
     let child = step(2, plan, control, command).map_err(StepError::Spawn)?;
     // What the command's processes could learn or take from pid 1 is none of theirs.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|errno| StepError::Capabilities(errno.into()))?;
+    if !weaken::is_off(Layer::Init) {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|errno| StepError::Capabilities(errno.into()))?;
+    }
     let id = rustix::process::Pid::from_child(&child);
     if let Ok(pidfd) = rustix::process::pidfd_open(id, PidfdFlags::empty()) {
         control.send(&Message::Command, Some(pidfd.as_fd())).map_err(StepError::Control)?;

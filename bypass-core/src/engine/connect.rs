@@ -16,6 +16,7 @@ use crate::Reason;
 use crate::audit::{AuditedCall, Pending};
 use crate::policy::Verdict;
 use crate::stats::Outcome;
+use crate::weaken::{Layer, is_off};
 
 /// How a call ended, if it has.
 pub(super) type Ended = Option<(Outcome, Reason)>;
@@ -67,6 +68,7 @@ impl<K: Kernel> Engine<K> {
         };
         let call = ConnectCall { target, sock, id, addr };
         let ended = match self.whose(&id) {
+            Whose::Host if is_off(Layer::Again) => self.go_on_with(k, note),
             Whose::Host if id.is_udp() => self.connect_host_datagram(k, note, call, now),
             Whose::Host => self.connect_host(k, note, call, now),
             Whose::Container if id.is_tcp() => self.connect_container(k, note, call, now),
@@ -221,6 +223,11 @@ impl<K: Kernel> Engine<K> {
                 return self.stay(k, note, call, Reason::SourcePort, now);
             }
         }
+        if is_off(Layer::OwnCall) {
+            k.finish(&twin, &call.sock, &call.id, place).ok();
+            k.install(&note, call.target.tid, call.target.fd, &twin);
+            return self.go_on_with(k, note);
+        }
         let blocking = k.is_blocking(&call.sock);
         let step = k.connect_twin(&twin, &call.addr, blocking);
         let answer = match step {
@@ -301,6 +308,9 @@ impl<K: Kernel> Engine<K> {
         reason: Reason,
         now: Instant,
     ) -> Ended {
+        if is_off(Layer::OwnCall) {
+            return self.go_on_with(k, note);
+        }
         let success = (Outcome::Left, reason);
         let blocking = k.is_blocking(&call.sock);
         let answer = match k.connect(&call.sock, &call.addr, blocking) {
@@ -338,12 +348,20 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// What none of our calls does: see [`weaken`](crate::weaken).
+    fn go_on_with(&self, k: &mut K, note: K::Note) -> Ended {
+        self.stats.count_continued();
+        k.answer(note, Answer::Continue);
+        None
+    }
+
     /// `connect(AF_UNSPEC)`: the application gets a container socket again.
     fn dissolve(&mut self, k: &mut K, note: K::Note, call: ConnectCall<K>) -> Ended {
         // First the connection, so that the peer sees it end as it would natively, even
         // where other descriptors still hold the host socket. One that could reach the host's
         // loopback must not be left without a connection: shut down, it can have no other.
-        if self.facts.pin && k.pin_of(&call.sock).is_none_or(|device| device == LOOPBACK_DEVICE) {
+        let confined = k.pin_of(&call.sock).is_some_and(|device| device != LOOPBACK_DEVICE);
+        if self.facts.pin && !confined && !is_off(Layer::Shutdown) {
             k.shut_down(&call.sock);
         } else if let Err(errno) = k.dissolve(&call.sock) {
             return answered(k, note, Answer::Fail(errno));

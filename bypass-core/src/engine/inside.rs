@@ -23,6 +23,7 @@ use crate::Reason;
 use crate::ports::{Index, in_family};
 use crate::publish::Protocol;
 use crate::stats::Outcome;
+use crate::weaken::{Layer, is_off};
 
 impl<K: Kernel> Engine<K> {
     /// Where on the host the container's own service is that is meant by `dest`.
@@ -109,7 +110,8 @@ impl<K: Kernel> Engine<K> {
         // With TCP_FASTOPEN_CONNECT it may not even have begun. It may be half over by now.
         let stands =
             matches!(k.tcp_state(&twin), Some(TcpState::Established | TcpState::CloseWait));
-        if !stands || !k.is_applications(index, host, device) {
+        let owned = k.is_applications(index, host, device) || is_off(Layer::Owner);
+        if !stands || !owned {
             return None;
         }
         k.finish(&twin, &call.sock, &call.id, place).ok()?;

@@ -15,6 +15,7 @@ use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip};
 use crate::Reason;
 use crate::publish::Protocol;
 use crate::stats::Outcome;
+use crate::weaken::{Layer, is_off};
 
 /// Ports below this one need `CAP_NET_BIND_SERVICE` unless the container's sysctl
 /// `net.ipv4.ip_unprivileged_port_start` lets more be free. (One that reserves more than
@@ -42,7 +43,7 @@ impl<K: Kernel> Engine<K> {
         if !k.is_alive(&note) {
             return self.stats.count(Outcome::Gone, Reason::Allowed);
         }
-        let Some(id) = id else {
+        let Some(id) = id.filter(|id| !self.is_unguarded(id, Layer::Bind)) else {
             self.stats.count_continued();
             k.answer(note, Answer::Continue);
             return;
@@ -109,6 +110,11 @@ impl<K: Kernel> Engine<K> {
         let Some(id) = id else {
             return self.listen_elsewhere(k, note, target.tid, &sock, backlog);
         };
+        if self.is_unguarded(&id, Layer::Listen) {
+            self.stats.count_continued();
+            k.answer(note, Answer::Continue);
+            return;
+        }
         if self.whose(&id) == Whose::Host
             && let Some(listening) = self.listen_on_host(k, &sock, &id, backlog)
         {
@@ -133,7 +139,7 @@ impl<K: Kernel> Engine<K> {
     /// `SO_PEERCRED`. Their user and group they may rely on, so a target with other ids than ours
     /// makes the call itself.
     fn listen_elsewhere(&self, k: &mut K, note: K::Note, tid: i32, sock: &K::Sock, backlog: i32) {
-        if k.has_our_ids(tid) {
+        if k.has_our_ids(tid) && !is_off(Layer::Listen) {
             let listening = k.listen(sock, backlog);
             self.stats.count(Outcome::Left, Reason::Local);
             k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
@@ -189,6 +195,12 @@ impl<K: Kernel> Engine<K> {
             Installed::Gone => Refused::Gone,
             _ => Refused::PutBack,
         })
+    }
+
+    /// Never, but in [weakened](crate::weaken) builds.
+    fn is_unguarded(&mut self, id: &Identity, layer: Layer) -> bool {
+        (is_off(layer) && self.whose(id) == Whose::Host)
+            || (is_off(Layer::OwnCall) && self.whose(id) != Whose::Host)
     }
 
     fn refuse_local(&self, k: &mut K, note: K::Note, refused: Refused) {

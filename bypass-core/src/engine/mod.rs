@@ -57,6 +57,7 @@ use crate::policy::{Flow, Policy, Verdict};
 use crate::ports::Table;
 use crate::publish::Protocol;
 use crate::stats::{Outcome, Stats};
+use crate::weaken::{Layer, is_off};
 
 /// The errno of a denied destination. Programs that try several addresses go on to
 /// the next one at once, and its text does not suggest a fault of the peer.
@@ -261,7 +262,9 @@ impl<K: Kernel> Engine<K> {
         let Some(cookie) = id.netns_cookie else { return Whose::Nested };
         if cookie == self.facts.host_netns {
             Whose::Host
-        } else if cookie == *self.facts.container_netns.get_or_insert(cookie) {
+        } else if cookie == *self.facts.container_netns.get_or_insert(cookie)
+            || is_off(Layer::Nested)
+        {
             Whose::Container
         } else {
             Whose::Nested

@@ -35,6 +35,7 @@ use crate::audit::AuditedCall;
 use crate::call::Message;
 use crate::policy::Verdict;
 use crate::stats::Outcome;
+use crate::weaken::{Layer, is_off};
 
 /// Messages of one sendmmsg(2) that are sent before others get their turn. The caller is told how
 /// many, and sends the rest with another call.
@@ -50,6 +51,7 @@ impl<K: Kernel> Engine<K> {
             return self.go_on(k, note);
         };
         match self.whose(&id) {
+            Whose::Host if is_off(Layer::Sends) => self.go_on(k, note),
             Whose::Host => self.send_all(k, note, target, sock, &id, message),
             Whose::Container if self.facts.udp == Udp::All => {
                 self.send_first(k, note, target, sock, &id, message);

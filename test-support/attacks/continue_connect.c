@@ -1,0 +1,10 @@
+/* Connects a UNIX socket, which only the caller can, and has another thread put a host socket in its place meanwhile. */
+#include "attack.h"
+static void call(int fd) { connect(fd, &to.any, length(&to)); }
+static bool won(void) { return connected_to(host, &to); }
+
+static void attack(void) {
+    int fd = refused();
+    set_blocking(fd, false);
+    if (race(must(socket(AF_UNIX, SOCK_STREAM, 0), "socket"), fd, call, won)) await(fd);
+}

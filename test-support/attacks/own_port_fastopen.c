@@ -1,0 +1,12 @@
+/* Dissolves a connection to a published port of its own, and sends from a duplicate with MSG_FASTOPEN. */
+#include "attack.h"
+
+static void attack(void) {
+    int accepted, client = own_connection(&accepted), fd = client;
+    (void)client;
+    int copy = must(dup(fd), "dup");
+    must(unspec(fd), "connect(AF_UNSPEC)");
+    set_blocking(copy, false);
+    if (sendto(copy, token, strlen(token), MSG_FASTOPEN | MSG_NOSIGNAL, &to.any, length(&to)) > 0) reached("sent");
+    if (errno == EINPROGRESS) await(copy);
+}

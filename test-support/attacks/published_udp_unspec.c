@@ -1,0 +1,10 @@
+/* Dissolves a published UDP socket by one of two descriptors, and sends from the other. */
+#include "attack.h"
+
+static void attack(void) {
+    int fd = published_datagrams(), copy = must(dup(fd), "dup");
+    must(connect(fd, &remote.any, length(&remote)), "connect to a server that may be reached");
+    must(unspec(fd), "connect(AF_UNSPEC)");
+    reach_by_datagram(copy);
+    reach_by_datagram(fd);
+}

@@ -1,0 +1,8 @@
+/* Connects a UDP socket to it, and sends. */
+#include "attack.h"
+
+static void attack(void) {
+    int fd = fresh(SOCK_DGRAM);
+    if (connect(fd, &to.any, length(&to)) == 0 && send(fd, token, strlen(token), 0) > 0 && answered(fd))
+        reached("a datagram, and its answer");
+}

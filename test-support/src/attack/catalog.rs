@@ -1,0 +1,187 @@
+//! The attacks.
+//!
+//! What an attack tries is said in the comment that its source begins with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use self::Goal::{Denied, EverySpelling, Loopback, Port};
+use super::Layer::{
+    self, Again, Bind, Control, FastOpen, Foreign, IoUring, Landlock, Listen, Mptcp, Nested,
+    OwnCall, Pin, Policy, Profile, Sends, Shutdown, Udp,
+};
+use crate::World;
+use crate::failure::{Context, Result};
+use crate::process::{self, PATIENCE};
+
+/// What an attack is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Goal {
+    /// A service on the host's loopback.
+    Loopback,
+    /// The same, by every spelling of such an address.
+    EverySpelling,
+    /// An address outside that the policy denies.
+    Denied,
+    /// A port of the host that is not published.
+    Port,
+}
+
+/// One attack.
+#[derive(Debug, Clone, Copy)]
+pub struct Attack {
+    /// The name of its source, without `.c`.
+    pub program: &'static str,
+    /// What it is after.
+    pub goal: Goal,
+    /// What stands in its way somewhere. With all of these switched off it must get through.
+    pub layers: &'static [Layer],
+    /// It takes a published port.
+    pub publishes: bool,
+    /// Two threads race: that it does not get through once does not mean that it cannot.
+    pub races: bool,
+    /// It cannot get through with the layers off either, for this reason.
+    pub never: Option<&'static str>,
+    /// There are no layers of ours in its way, but this; where nothing is, it gets through.
+    pub kernel: Option<&'static str>,
+}
+
+impl Attack {
+    const fn new(program: &'static str, goal: Goal, layers: &'static [Layer]) -> Self {
+        Self { program, goal, layers, publishes: false, races: false, never: None, kernel: None }
+    }
+
+    const fn publishes(self) -> Self {
+        Self { publishes: true, ..self }
+    }
+
+    const fn races(self) -> Self {
+        Self { races: true, ..self }
+    }
+
+    const fn never(self, why: &'static str) -> Self {
+        Self { never: Some(why), ..self }
+    }
+
+    const fn kernel(self, what: &'static str) -> Self {
+        Self { kernel: Some(what), ..self }
+    }
+
+    /// Where its source is.
+    #[must_use]
+    pub fn source(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks").join(self.program).with_extension("c")
+    }
+
+    /// What it tries, as its source says.
+    ///
+    /// # Errors
+    /// When there is no such comment.
+    pub fn tries(&self) -> Result<String> {
+        let source = fs::read_to_string(self.source()).context(self.program)?;
+        let comment = source.strip_prefix("/* ").and_then(|rest| rest.split_once("*/"));
+        let (comment, _) =
+            comment.context(format!("{} does not begin with a comment", self.program))?;
+        let lines = comment.lines().map(|line| line.trim().trim_start_matches("* "));
+        Ok(lines.collect::<Vec<_>>().join(" ").trim().to_owned())
+    }
+
+    /// Compiles it to where the ordinary user may run it.
+    ///
+    /// # Errors
+    /// When gcc is not content.
+    pub fn build(&self, world: &World) -> Result {
+        let mut gcc = world.on_host("gcc");
+        gcc.args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]);
+        gcc.arg(world.programs().join(self.program)).arg(self.source());
+        process::run(&mut gcc, PATIENCE)?.success()?;
+        Ok(())
+    }
+}
+
+/// Every attack, in the order of the table.
+pub const ATTACKS: &[Attack] = &[
+    // A TCP service on the host's loopback.
+    Attack::new("connect", EverySpelling, &[Policy]),
+    Attack::new("connect_odd_length", Loopback, &[Policy]),
+    Attack::new("connect_after_refusal", Loopback, JUDGED),
+    Attack::new("connect_after_unspec", EverySpelling, JUDGED),
+    Attack::new("connect_while_connecting", Loopback, JUDGED),
+    Attack::new("connect_deferred", Loopback, JUDGED),
+    Attack::new("connect_in_child", Loopback, JUDGED),
+    Attack::new("connect_after_exec", Loopback, JUDGED),
+    Attack::new("connect_passed", Loopback, JUDGED),
+    Attack::new("connect_taken", Loopback, JUDGED),
+    Attack::new("connect_with_ulp", Loopback, JUDGED),
+    Attack::new("connect_in_repair", Loopback, &[]).never(
+        "takes CAP_NET_ADMIN over the host's network namespace, which no layer of ours gives",
+    ),
+    Attack::new("fastopen_sendto", EverySpelling, &[FastOpen, Pin]),
+    Attack::new("fastopen_sendmsg", Loopback, &[FastOpen, Pin]),
+    Attack::new("fastopen_sendmmsg", Loopback, &[FastOpen, Pin]),
+    Attack::new("i386_connect", Loopback, FOREIGN),
+    Attack::new("i386_socketcall", Loopback, FOREIGN),
+    Attack::new("x32_connect", Loopback, FOREIGN),
+    Attack::new("io_uring_connect", Loopback, &[IoUring, Pin, Landlock]),
+    Attack::new("mptcp_connect", Loopback, &[Mptcp, Policy])
+        .never("no socket but of TCP or UDP becomes one of the host"),
+    Attack::new("other_protocols", Loopback, &[Policy])
+        .never("no socket but of TCP or UDP becomes one of the host"),
+    Attack::new("toctou_address", Loopback, &[OwnCall, Pin, Landlock]).races(),
+    Attack::new("toctou_descriptor", Loopback, &[OwnCall, Pin, Landlock]).races(),
+    Attack::new("continue_connect", Loopback, &[Pin, Landlock]).races(),
+    Attack::new("nested_namespace", Loopback, &[Policy, Nested]),
+    Attack::new("enter_namespace", Loopback, &[]).kernel("namespaces"),
+    Attack::new("own_supervisor", Loopback, &[]).kernel("one listener per filter"),
+    // The same, from sockets of published ports.
+    Attack::new("published_bound", Loopback, &[Again, Landlock]).publishes(),
+    Attack::new("published_listener", Loopback, &[Again, Landlock]).publishes(),
+    Attack::new("published_listener_fastopen", Loopback, &[FastOpen]).publishes(),
+    Attack::new("published_accepted_unspec", Loopback, &[Again, Landlock]).publishes(),
+    Attack::new("published_accepted_fastopen", Loopback, &[Shutdown, FastOpen]).publishes(),
+    Attack::new("own_port_unspec", Loopback, &[Again, Landlock]).publishes(),
+    Attack::new("own_port_fastopen", Loopback, &[Shutdown, FastOpen]).publishes(),
+    // A UDP service on the host's loopback.
+    Attack::new("udp_connect", EverySpelling, &[Policy, Udp, Profile]),
+    Attack::new("udp_sendto", EverySpelling, &[Pin, Udp, Profile]),
+    Attack::new("udp_sendmsg", Loopback, &[Sends, Pin, Udp, Profile]),
+    Attack::new("udp_sendmmsg", Loopback, &[Sends, Pin, Udp, Profile]),
+    Attack::new("udp_pktinfo", Loopback, &[Sends, Control, Udp, Profile]),
+    Attack::new("udp_unspec", Loopback, &[Again, Pin, Udp, Profile]),
+    Attack::new("udp_unpin", Loopback, &[Pin, Udp, Profile]),
+    Attack::new("io_uring_sendmsg", Loopback, &[IoUring, Udp, Profile]),
+    Attack::new("published_udp_sendto", Loopback, &[Pin, Profile]).publishes(),
+    Attack::new("published_udp_connect", Loopback, &[Again, Pin, Profile]).publishes(),
+    Attack::new("published_udp_unspec", Loopback, &[Again, Pin, Profile]).publishes(),
+    Attack::new("published_udp_pktinfo", Loopback, &[Sends, Control, Profile]).publishes(),
+    Attack::new("continue_dissolve", Loopback, &[Udp, Profile]).races(),
+    Attack::new("continue_sendmsg", Loopback, &[Udp, Profile]).races(),
+    // What the policy denies behind the device.
+    Attack::new("connect", Denied, &[Policy]),
+    Attack::new("connect_after_refusal", Denied, &[Again, Landlock]),
+    Attack::new("connect_after_unspec", Denied, &[Again, Landlock]),
+    Attack::new("connect_passed", Denied, &[Again, Landlock]),
+    Attack::new("fastopen_sendto", Denied, &[FastOpen]),
+    Attack::new("i386_connect", Denied, &[Foreign, Again, Landlock]),
+    Attack::new("io_uring_connect", Denied, &[IoUring, Landlock]),
+    Attack::new("toctou_address", Denied, &[OwnCall, Landlock]).races(),
+    Attack::new("toctou_descriptor", Denied, &[OwnCall, Landlock]).races(),
+    Attack::new("continue_connect", Denied, &[Landlock]).races(),
+    Attack::new("udp_connect", Denied, &[Policy, Udp, Profile]),
+    Attack::new("udp_sendto", Denied, &[Sends, Udp, Profile]),
+    Attack::new("udp_sendmsg", Denied, &[Sends, Udp, Profile]),
+    Attack::new("udp_sendmmsg", Denied, &[Sends, Udp, Profile]),
+    Attack::new("published_udp_sendto", Denied, &[Sends, Profile]).publishes(),
+    Attack::new("published_udp_connect", Denied, &[Again, Profile]).publishes(),
+    // A port of the host.
+    Attack::new("bind_unpublished", Port, &[]).never("the socket is the container's"),
+    Attack::new("bind_after_unspec", Port, &[Bind, Listen, Landlock]),
+    Attack::new("listen_after_refusal", Port, &[Listen]),
+    Attack::new("listen_after_unspec", Port, &[Listen]),
+    Attack::new("continue_listen", Port, &[]).races(),
+    Attack::new("continue_bind", Port, &[Landlock]).races(),
+];
+
+/// What judges a host socket's second connect, and what holds it where that judge is not asked.
+const JUDGED: &[Layer] = &[Again, Pin, Landlock];
+const FOREIGN: &[Layer] = &[Foreign, Again, Pin, Landlock];
