@@ -50,6 +50,7 @@ static address silent;    /* an address that never answers */
 static address published; /* the wildcard, with a port that is published; port 0 if none is */
 static address own;       /* loopback, with a second one that is published there only */
 static const char *token; /* what proves that it was this attack that came through */
+static const char *path;  /* a UNIX socket of the host */
 static int supervisor;    /* the supervisor's process id on the host */
 static bool native;       /* without a container, to show that the attack works at all */
 
@@ -77,12 +78,18 @@ static int must(int result, const char *call) {
     return result;
 }
 
-/* Lets the harness look at the host while this process holds what it has. */
-static void hold(void) {
+/* Lets the harness do its part. */
+static void turn(void) {
     char byte;
     printf("{\"outcome\": \"hold\"}\n");
     fflush(stdout);
-    if (read(0, &byte, 1) > 0) reached("listens");
+    if (read(0, &byte, 1) < 0) could_not("read");
+}
+
+/* Lets the harness look at the host while this process holds what it has. */
+static _Noreturn void hold(void) {
+    turn();
+    reached("it stood");
 }
 
 /* Addresses. */
@@ -176,6 +183,20 @@ static int dissolved(int type) {
     return copy;
 }
 
+/* Every option that chooses a device, for another one or for none. */
+static void unpin(int fd) {
+    int zero = 0, one = 1, network_one = htonl(1);
+    struct in6_pktinfo by = {.ipi6_ifindex = 1};
+    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "", 0);
+    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3);
+    setsockopt(fd, SOL_SOCKET, 62 /* SO_BINDTOIFINDEX */, &zero, sizeof zero);
+    setsockopt(fd, SOL_SOCKET, 62, &one, sizeof one);
+    setsockopt(fd, IPPROTO_IP, 50 /* IP_UNICAST_IF */, &network_one, sizeof network_one);
+    setsockopt(fd, IPPROTO_IPV6, 76 /* IPV6_UNICAST_IF */, &network_one, sizeof network_one);
+    setsockopt(fd, IPPROTO_IPV6, IPV6_PKTINFO, &by, sizeof by);
+    setsockopt(fd, SOL_SOCKET, SO_DONTROUTE, &one, sizeof one);
+}
+
 /* A TCP socket that listens on the published port, and shares it if asked to again. */
 static int listener(void) {
     int fd = fresh(SOCK_STREAM), one = 1;
@@ -185,9 +206,11 @@ static int listener(void) {
     return fd;
 }
 
+static int own_server;
+
 /* A connection to a published listener, from inside; `accepted` is its other end. */
 static int own_connection(int *accepted) {
-    int server = fresh(SOCK_STREAM), client = fresh(SOCK_STREAM), one = 1;
+    int server = own_server = fresh(SOCK_STREAM), client = fresh(SOCK_STREAM), one = 1;
     address any = wildcard(0);
     set_port(&any, family() == AF_INET6 ? ntohs(own.v6.sin6_port) : ntohs(own.v4.sin_port));
     setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -312,6 +335,7 @@ static void argument(const char *word, const char *value) {
             return;
         }
     if (!strcmp(word, "token")) token = value;
+    else if (!strcmp(word, "path")) path = value;
     else if (!strcmp(word, "port")) published = wildcard(atoi(value));
     else if (!strcmp(word, "supervisor")) supervisor = atoi(value);
     else if (!strcmp(word, "native")) native = true;

@@ -8,7 +8,7 @@
 //!
 //! - [`catalog`]: the attacks
 //! - [`environment`]: what they are run in
-//! - [`canary`] and [`field`]: what watches
+//! - [`field`]: what watches them: [`canary`], [`sniffer`], [`squatter`] and [`ports`]
 //! - [`suite`]: which runs it takes, and what they show
 //! - [`table`]: the result, and what is expected
 
@@ -17,10 +17,16 @@ pub mod catalog;
 pub mod environment;
 pub mod field;
 pub mod layer;
+pub mod ports;
+pub mod sniffer;
+pub mod squatter;
 pub mod suite;
 pub mod table;
 
-pub use self::catalog::{ATTACKS, Attack, Goal};
+pub use self::catalog::{Attack, Goal, SECTIONS};
 pub use self::environment::Environment;
 pub use self::field::{Field, Reach};
 pub use self::layer::Layer;
+
+/// The page that says what is expected.
+pub const EXPECTED: &str = include_str!("../../docs/attacks.md");

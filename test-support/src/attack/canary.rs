@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -20,8 +20,8 @@ pub enum Hit {
     Connection(SocketAddr),
     /// What was said first on one.
     Said(SocketAddr, String),
-    /// A datagram.
-    Datagram(SocketAddr, String),
+    /// A datagram, and where it came from.
+    Datagram(SocketAddr, String, SocketAddr),
     /// The answer to a datagram, sent back: whoever sent the first has seen the answer.
     Answer(SocketAddr),
 }
@@ -33,17 +33,21 @@ impl Hit {
         match self {
             Self::Connection(at) => json!({ "connection": at.to_string() }),
             Self::Said(at, text) => json!({ "said": text, "at": at.to_string() }),
-            Self::Datagram(at, text) => json!({ "datagram": text, "at": at.to_string() }),
+            Self::Datagram(at, text, from) => {
+                json!({ "datagram": text, "at": at.to_string(), "from": from.to_string() })
+            }
             Self::Answer(at) => json!({ "answer": at.to_string() }),
         }
     }
 }
 
-/// TCP and UDP servers, on one thread. It ends with its handle.
+/// TCP and UDP servers, on one thread. It ends with its handle. At a multicast
+/// address, for who sends to it by the loopback device, and at [`BROADCAST`] there is UDP only.
 #[derive(Debug)]
 pub struct Canary {
     wake: OwnedFd,
     hits: mpsc::Receiver<Vec<Hit>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Canary {
@@ -57,7 +61,7 @@ impl Canary {
         let (sender, hits) = mpsc::channel();
         let (ready, opened) = mpsc::channel();
         let (namespace, addresses) = (namespace.map(PathBuf::from), addresses.to_vec());
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let made = enter(namespace.as_deref()).and_then(|()| Servers::open(&addresses));
             let (servers, told) = match made {
                 Ok(servers) => (Some(servers), Ok(())),
@@ -70,7 +74,7 @@ impl Canary {
             }
         });
         opened.recv().context("the canary's thread")??;
-        Ok(Self { wake, hits })
+        Ok(Self { wake, hits, thread: Some(thread) })
     }
 
     /// Everything that has come in since the last time.
@@ -87,6 +91,8 @@ impl Drop for Canary {
     fn drop(&mut self) {
         // More than one at a time is the end.
         rustix::io::write(&self.wake, &2_u64.to_ne_bytes()).ok();
+        // Its addresses are free then.
+        self.thread.take().map(thread::JoinHandle::join);
     }
 }
 
@@ -111,6 +117,9 @@ fn enter(namespace: Option<&Path>) -> Result {
     Ok(())
 }
 
+/// The loopback device's broadcast address.
+pub const BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
+
 struct Servers {
     listeners: Vec<(SocketAddr, TcpListener)>,
     sockets: Vec<(SocketAddr, UdpSocket)>,
@@ -129,11 +138,18 @@ impl Servers {
             hits: Vec::new(),
         };
         for at in addresses {
-            let listener = TcpListener::bind(at).context(at)?;
-            listener.set_nonblocking(true)?;
-            servers.listeners.push((*at, listener));
+            if !at.ip().is_multicast() && at.ip() != BROADCAST {
+                let listener = TcpListener::bind(at).context(at)?;
+                listener.set_nonblocking(true)?;
+                servers.listeners.push((*at, listener));
+            }
             let socket = UdpSocket::bind(at).context(at)?;
             socket.set_nonblocking(true)?;
+            if let IpAddr::V4(group) = at.ip()
+                && group.is_multicast()
+            {
+                socket.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST).context(group)?;
+            }
             servers.sockets.push((*at, socket));
         }
         Ok(servers)
@@ -200,7 +216,7 @@ impl Servers {
                     hits.push(Hit::Answer(*at));
                     continue;
                 }
-                hits.push(Hit::Datagram(*at, said));
+                hits.push(Hit::Datagram(*at, said, from));
                 self.answers += 1;
                 socket.send_to(format!("answer {}", self.answers).as_bytes(), from).ok();
             }

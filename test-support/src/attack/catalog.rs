@@ -5,10 +5,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use self::Goal::{Denied, EverySpelling, Loopback, Port};
+use self::Goal::{
+    Broadcast, Denied, EverySpelling, FromLoopback, Kill, Loopback, Multicast, Port, Taken, Theft,
+    Unix,
+};
 use super::Layer::{
-    self, Again, Bind, Control, FastOpen, Foreign, IoUring, Landlock, Listen, Mptcp, Nested,
-    OwnCall, Pin, Policy, Profile, Sends, Shutdown, Udp,
+    self, Again, Bind, Control, FastOpen, Foreign, Init, IoUring, Landlock, Listen, Mptcp, Nested,
+    OwnCall, Owner, Pin, Policy, Profile, Sends, Shutdown, SourceRoutes, Udp,
 };
 use crate::World;
 use crate::failure::{Context, Result};
@@ -21,10 +24,24 @@ pub enum Goal {
     Loopback,
     /// The same, by every spelling of such an address.
     EverySpelling,
+    /// The broadcast address of the host's loopback device.
+    Broadcast,
+    /// A multicast group on the host's loopback device.
+    Multicast,
+    /// A service at another address of the host, as if from its loopback.
+    FromLoopback,
     /// An address outside that the policy denies.
     Denied,
     /// A port of the host that is not published.
     Port,
+    /// Another program of the host, that has taken a published port.
+    Taken,
+    /// A UNIX socket of the host.
+    Unix,
+    /// Descriptors or memory of the supervisor, or of others outside.
+    Theft,
+    /// The supervisor's life.
+    Kill,
 }
 
 /// One attack.
@@ -38,6 +55,8 @@ pub struct Attack {
     pub layers: &'static [Layer],
     /// It takes a published port.
     pub publishes: bool,
+    /// Options for `run` that it takes.
+    pub options: &'static [&'static str],
     /// Two threads race: that it does not get through once does not mean that it cannot.
     pub races: bool,
     /// It cannot get through with the layers off either, for this reason.
@@ -48,11 +67,24 @@ pub struct Attack {
 
 impl Attack {
     const fn new(program: &'static str, goal: Goal, layers: &'static [Layer]) -> Self {
-        Self { program, goal, layers, publishes: false, races: false, never: None, kernel: None }
+        Self {
+            program,
+            goal,
+            layers,
+            publishes: false,
+            options: &[],
+            races: false,
+            never: None,
+            kernel: None,
+        }
     }
 
     const fn publishes(self) -> Self {
         Self { publishes: true, ..self }
+    }
+
+    const fn options(self, options: &'static [&'static str]) -> Self {
+        Self { options, ..self }
     }
 
     const fn races(self) -> Self {
@@ -99,9 +131,17 @@ impl Attack {
     }
 }
 
-/// Every attack, in the order of the table.
-pub const ATTACKS: &[Attack] = &[
-    // A TCP service on the host's loopback.
+/// Every attack, by what it is after, in the order of the table.
+pub const SECTIONS: &[(&str, &[Attack])] = &[
+    ("TCP services on the host's loopback", TCP),
+    ("The same, from sockets of published ports", PUBLISHED),
+    ("UDP services on the host's loopback", UDP),
+    ("Addresses that the policy denies, behind the device", DENIED),
+    ("Ports of the host that are not published", PORTS),
+    ("Other sockets of the host, and the supervisor", OTHERS),
+];
+
+const TCP: &[Attack] = &[
     Attack::new("connect", EverySpelling, &[Policy]),
     Attack::new("connect_odd_length", Loopback, &[Policy]),
     Attack::new("connect_after_refusal", Loopback, JUDGED),
@@ -113,6 +153,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("connect_passed", Loopback, JUDGED),
     Attack::new("connect_taken", Loopback, JUDGED),
     Attack::new("connect_with_ulp", Loopback, JUDGED),
+    Attack::new("connect_unpinned", Loopback, JUDGED),
     Attack::new("connect_in_repair", Loopback, &[]).never(
         "takes CAP_NET_ADMIN over the host's network namespace, which no layer of ours gives",
     ),
@@ -133,7 +174,9 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("nested_namespace", Loopback, &[Policy, Nested]),
     Attack::new("enter_namespace", Loopback, &[]).kernel("namespaces"),
     Attack::new("own_supervisor", Loopback, &[]).kernel("one listener per filter"),
-    // The same, from sockets of published ports.
+];
+
+const PUBLISHED: &[Attack] = &[
     Attack::new("published_bound", Loopback, &[Again, Landlock]).publishes(),
     Attack::new("published_listener", Loopback, &[Again, Landlock]).publishes(),
     Attack::new("published_listener_fastopen", Loopback, &[FastOpen]).publishes(),
@@ -141,7 +184,10 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("published_accepted_fastopen", Loopback, &[Shutdown, FastOpen]).publishes(),
     Attack::new("own_port_unspec", Loopback, &[Again, Landlock]).publishes(),
     Attack::new("own_port_fastopen", Loopback, &[Shutdown, FastOpen]).publishes(),
-    // A UDP service on the host's loopback.
+    Attack::new("own_port_taken", Taken, &[Owner]).publishes().races(),
+];
+
+const UDP: &[Attack] = &[
     Attack::new("udp_connect", EverySpelling, &[Policy, Udp, Profile]),
     Attack::new("udp_sendto", EverySpelling, &[Pin, Udp, Profile]),
     Attack::new("udp_sendmsg", Loopback, &[Sends, Pin, Udp, Profile]),
@@ -156,7 +202,12 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("published_udp_pktinfo", Loopback, &[Sends, Control, Profile]).publishes(),
     Attack::new("continue_dissolve", Loopback, &[Udp, Profile]).races(),
     Attack::new("continue_sendmsg", Loopback, &[Udp, Profile]).races(),
-    // What the policy denies behind the device.
+    Attack::new("udp_broadcast", Broadcast, &[Pin, Udp, Profile]),
+    Attack::new("udp_multicast", Multicast, &[Pin, Udp, Profile]),
+    Attack::new("udp_from_loopback", FromLoopback, &[Sends, Control, Udp, Profile]),
+];
+
+const DENIED: &[Attack] = &[
     Attack::new("connect", Denied, &[Policy]),
     Attack::new("connect_after_refusal", Denied, &[Again, Landlock]),
     Attack::new("connect_after_unspec", Denied, &[Again, Landlock]),
@@ -165,7 +216,6 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("i386_connect", Denied, &[Foreign, Again, Landlock]),
     Attack::new("io_uring_connect", Denied, &[IoUring, Landlock]),
     Attack::new("toctou_address", Denied, &[OwnCall, Landlock]).races(),
-    Attack::new("toctou_descriptor", Denied, &[OwnCall, Landlock]).races(),
     Attack::new("continue_connect", Denied, &[Landlock]).races(),
     Attack::new("udp_connect", Denied, &[Policy, Udp, Profile]),
     Attack::new("udp_sendto", Denied, &[Sends, Udp, Profile]),
@@ -173,13 +223,31 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("udp_sendmmsg", Denied, &[Sends, Udp, Profile]),
     Attack::new("published_udp_sendto", Denied, &[Sends, Profile]).publishes(),
     Attack::new("published_udp_connect", Denied, &[Again, Profile]).publishes(),
-    // A port of the host.
+    Attack::new("source_route", Denied, &[SourceRoutes]),
+    Attack::new("source_route_message", Denied, &[Sends, Control, Udp, Profile]).never(
+        "the kernel takes no route in a message but that of Mobile IPv6, if it was built with that",
+    ),
+];
+
+const PORTS: &[Attack] = &[
     Attack::new("bind_unpublished", Port, &[]).never("the socket is the container's"),
     Attack::new("bind_after_unspec", Port, &[Bind, Listen, Landlock]),
     Attack::new("listen_after_refusal", Port, &[Listen]),
     Attack::new("listen_after_unspec", Port, &[Listen]),
     Attack::new("continue_listen", Port, &[]).races(),
     Attack::new("continue_bind", Port, &[Landlock]).races(),
+    Attack::new("continue_udp_port", Port, &[Udp, Profile]).races(),
+];
+
+const OTHERS: &[Attack] = &[
+    Attack::new("unix_abstract", Unix, &[]).kernel("network namespace"),
+    Attack::new("unix_path", Unix, &[]).kernel("mount namespace"),
+    // Without it, pid 1 has capabilities that the attack has not.
+    Attack::new("supervisor_trace", Theft, &[Init, Landlock])
+        .options(&["--map-root"])
+        .kernel("namespaces"),
+    Attack::new("supervisor_kill", Kill, &[]).kernel("process namespace"),
+    Attack::new("inherited_descriptors", Theft, &[]).kernel("close-on-exec"),
 ];
 
 /// What judges a host socket's second connect, and what holds it where that judge is not asked.

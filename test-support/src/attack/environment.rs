@@ -9,7 +9,7 @@ use super::layer::{Layer, Off};
 use crate::failure::{Context, Result};
 use crate::process::{self, PATIENCE, Running};
 use crate::requirement::Requirement;
-use crate::{World, bundle};
+use crate::{World, bundle, ensure};
 
 /// A kind of container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,6 +95,7 @@ impl Environment {
                 | Layer::SourceRoutes
                 | Layer::Foreign
                 | Layer::Sends
+                | Layer::Listen
                 | Layer::Control,
             ) => false,
             (Self::Crun, Layer::Profile) => false,
@@ -116,10 +117,19 @@ impl Environment {
             }
             Self::Crun | Self::Eight => self.start_crun(world, arrangement),
             Self::Host => {
-                let [program, arguments @ ..] = arrangement.arguments else {
-                    return Err(crate::Failure::new("no program"));
-                };
-                Started::new(None, world.as_user(program).args(arguments))
+                let socket = world.runtime_dir().join("attack.sock");
+                let mut serve = arrangement.program(world)?;
+                serve
+                    .arg("serve")
+                    .arg("--socket")
+                    .arg(&socket)
+                    .args(["--ready-fd=1", "--exit-fd=0"]);
+                let serve = ready(&mut serve)?;
+                let mut command = world.as_user("sh");
+                // With a descriptor that was left open.
+                command.args(["-c", r#"exec "$@" 7< /etc/passwd"#, "sh"]);
+                command.args(arrangement.arguments).arg(format!("supervisor={}", serve.pid()));
+                Started::new(Some(serve), &mut command)
             }
         }
     }
@@ -129,8 +139,7 @@ impl Environment {
         let options = self.options(arrangement);
         let mut serve = arrangement.program(world)?;
         serve.arg("serve").arg("--socket").arg(&socket).args(["--ready-fd=1", "--exit-fd=0"]);
-        let serve = process::start_interactive(serve.args(&options))?;
-        serve.any_output(PATIENCE).map_err(|failure| failure.context(serve.stderr()))?;
+        let serve = ready(serve.args(&options))?;
         let profile = if self == Self::Eight {
             json!({
                 "defaultAction": "SCMP_ACT_ALLOW",
@@ -159,6 +168,9 @@ impl Environment {
 
     fn options<'a>(self, arrangement: &Arrangement<'a>) -> Vec<&'a str> {
         let mut options = arrangement.options.to_vec();
+        if !matches!(self, Self::Run | Self::Published) {
+            options.retain(|option| *option != "--map-root");
+        }
         if self.publishes() {
             options.extend(PUBLISHING);
             options.extend(["--udp", "connected"]);
@@ -174,6 +186,13 @@ impl Environment {
     }
 }
 
+/// Starts `serve`, and waits until it is ready.
+fn ready(serve: &mut Command) -> Result<Running> {
+    let serve = process::start_interactive(serve)?;
+    serve.any_output(PATIENCE).map_err(|failure| failure.context(serve.stderr()))?;
+    Ok(serve)
+}
+
 /// How an attack is run.
 #[derive(Debug)]
 pub struct Arrangement<'a> {
@@ -187,8 +206,37 @@ pub struct Arrangement<'a> {
     pub number: u32,
 }
 
-/// The build in which layers can be switched off.
-pub const WEAKENED: &str = "bypass-weakened";
+/// The build in which layers can be switched off, and what tells it which.
+const WEAKENED: &str = "bypass-weakened";
+const SWITCHES: &str = "BYPASS_WEAKEN";
+
+/// Copies the build in which layers can be switched off to where the ordinary user may run it.
+///
+/// # Errors
+/// When it was not built.
+pub fn install_weakened(world: &World) -> Result {
+    let this = std::env::current_exe()?;
+    let built = this.ancestors().map(|directory| directory.join("weakened/debug/bypass-cli"));
+    let built = built.into_iter().find(|path| path.exists());
+    let built = built.context("no weakened build: `make attack` builds it")?;
+    std::fs::copy(&built, world.programs().join(WEAKENED)).context(built.display())?;
+    ensure!(mentions(world, WEAKENED)?, "the weakened build has no switches");
+    Ok(())
+}
+
+/// The program that everybody gets must have none of the switches.
+///
+/// # Errors
+/// When it has.
+pub fn without_switches(world: &World) -> Result {
+    ensure!(!mentions(world, "bypass-cli")?, "bypass-cli can be weakened by {SWITCHES}");
+    Ok(())
+}
+
+fn mentions(world: &World, program: &str) -> Result<bool> {
+    let bytes = std::fs::read(world.program(program)?)?;
+    Ok(bytes.windows(SWITCHES.len()).any(|part| part == SWITCHES.as_bytes()))
+}
 
 impl Arrangement<'_> {
     /// `bypass-cli`, or the build in which these layers can be switched off.
@@ -203,7 +251,7 @@ impl Arrangement<'_> {
             return Ok(world.as_user(world.program("bypass-cli")?));
         }
         let mut command = world.as_user(world.program(WEAKENED)?);
-        command.env("BYPASS_WEAKEN", names.join(","));
+        command.env(SWITCHES, names.join(","));
         Ok(command)
     }
 }
@@ -220,6 +268,14 @@ pub struct Started {
 impl Started {
     fn new(serve: Option<Running>, command: &mut Command) -> Result<Self> {
         Ok(Self { running: process::start_interactive(command)?, serve, bundle: None })
+    }
+
+    /// Whether the supervisor is alive.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub fn is_supervised(&self) -> Result<bool> {
+        self.serve.as_ref().unwrap_or(&self.running).is_running()
     }
 
     /// What all of its programs have to say.

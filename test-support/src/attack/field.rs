@@ -1,38 +1,54 @@
 //! Where attacks take place, and what watches there.
 
 use std::cell::Cell;
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::canary::{Canary, Hit};
-use super::environment::{Arrangement, Environment, OWN_PORT, PORT};
+use super::canary::{BROADCAST, Canary, Hit};
+use super::environment::{Arrangement, Environment, OWN_PORT, PORT, Started};
 use super::layer::Layer;
+use super::ports;
+use super::sniffer::Sniffer;
+use super::squatter::Squatter;
 use super::{Attack, Goal};
-use crate::World;
 use crate::failure::{Context, Result};
 use crate::process::{self, PATIENCE};
-use crate::world::{REMOTE_V4, REMOTE_V6, SILENT_V4, SILENT_V6};
+use crate::sys;
+use crate::world::{HOST_V4, REMOTE_V4, REMOTE_V6, SILENT_V4, SILENT_V6};
+use crate::{World, ensure};
 
-/// The world, with canaries.
+/// The world, with all that watches.
 #[derive(Debug)]
 pub struct Field<'a> {
     world: &'a World,
     loopback: Canary,
+    uplink: Canary,
     denied: Canary,
     allowed: Canary,
+    sniffer: Sniffer,
+    unix: [UnixListener; 2],
+    landlock: bool,
     runs: Cell<u32>,
 }
 
 /// Addresses of the remote that the policy denies.
 const DENIED_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
 const DENIED_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 3);
+/// A group that has a member on the host's loopback device.
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 198, 18, 7);
 /// The canaries' port.
 const CANARY: u16 = 7007;
 /// That of the server which may be reached.
 const ALLOWED: u16 = 7009;
+/// The name of the abstract UNIX socket.
+const ABSTRACT: &str = "bypass-canary";
 /// No attack takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -45,8 +61,16 @@ pub enum Reach {
     OneWay,
     /// A datagram arrived, and the answer to it came back.
     TwoWay,
+    /// A datagram arrived that seems to come from loopback.
+    FromLoopback,
+    /// Packets arrived that nobody there took.
+    Packets,
     /// Ports of the host are open that were not before.
     Ports(Vec<String>),
+    /// The supervisor is dead.
+    Killed,
+    /// What nobody outside can see: its own word.
+    Word(String),
 }
 
 impl Reach {
@@ -57,7 +81,11 @@ impl Reach {
             Self::Connection => "connection".to_owned(),
             Self::OneWay => "datagrams, one way".to_owned(),
             Self::TwoWay => "datagrams, both ways".to_owned(),
+            Self::FromLoopback => "datagrams from loopback".to_owned(),
+            Self::Packets => "packets".to_owned(),
             Self::Ports(_) => "open port".to_owned(),
+            Self::Killed => "killed".to_owned(),
+            Self::Word(how) => how.clone(),
         }
     }
 }
@@ -76,32 +104,59 @@ pub struct Run {
 }
 
 impl<'a> Field<'a> {
-    /// Gives the remote addresses that will be denied, and sets the canaries up.
+    /// Gives the remote addresses that will be denied, and sets up all that watches.
     ///
     /// # Errors
     /// When a step fails.
     pub fn new(world: &'a World) -> Result<Self> {
+        // Programs are to find no descriptor of ours, nor of whoever started us.
+        sys::close_all_on_exec()?;
         let mut addresses = world.in_remote("sh");
         addresses.arg("-c").arg(format!(
-            "ip addr add {DENIED_V4}/24 dev up0; ip addr add {DENIED_V6}/64 dev up0 nodad"
+            "ip addr replace {DENIED_V4}/24 dev up0; ip addr replace {DENIED_V6}/64 dev up0 nodad"
         ));
         process::run(&mut addresses, PATIENCE)?.success()?;
-        let remote = Some(Path::new("/run/netns/remote"));
-        let at = |ip: IpAddr, port: u16| SocketAddr::new(ip, port);
+        let remote = Path::new("/run/netns/remote");
         let loopbacks = [
-            at(Ipv4Addr::LOCALHOST.into(), CANARY),
-            at(Ipv4Addr::new(127, 9, 9, 9).into(), CANARY),
-            at(Ipv6Addr::LOCALHOST.into(), CANARY),
+            at(Ipv4Addr::LOCALHOST, CANARY),
+            at(Ipv4Addr::new(127, 9, 9, 9), CANARY),
+            at(Ipv6Addr::LOCALHOST, CANARY),
+            at(BROADCAST, CANARY),
+            at(GROUP, CANARY),
         ];
-        let denied = [at(DENIED_V4.into(), CANARY), at(DENIED_V6.into(), CANARY)];
-        let allowed = [at(REMOTE_V4.into(), ALLOWED), at(REMOTE_V6.into(), ALLOWED)];
+        let denied = [at(DENIED_V4, CANARY), at(DENIED_V6, CANARY)];
+        let allowed = [at(REMOTE_V4, ALLOWED), at(REMOTE_V6, ALLOWED)];
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(ABSTRACT)?;
+        let path = unix_path(world);
+        std::fs::remove_file(&path).ok();
+        let unix = [UnixListener::bind_addr(&name)?, UnixListener::bind(&path)?];
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+        for listener in &unix {
+            listener.set_nonblocking(true)?;
+        }
         Ok(Self {
             world,
             loopback: Canary::open(None, &loopbacks)?,
-            denied: Canary::open(remote, &denied)?,
-            allowed: Canary::open(remote, &allowed)?,
+            uplink: Canary::open(None, &[at(HOST_V4, CANARY)])?,
+            denied: Canary::open(Some(remote), &denied)?,
+            allowed: Canary::open(Some(remote), &allowed)?,
+            sniffer: Sniffer::open(remote, &denied.map(|at| at.ip()))?,
+            unix,
+            landlock: landlock(world)?,
             runs: Cell::new(0),
         })
+    }
+
+    /// Whether this layer is there at all: in the environment, and in the kernel.
+    #[must_use]
+    pub const fn has(&self, environment: Environment, layer: Layer) -> bool {
+        environment.has(layer) && (self.landlock || !matches!(layer, Layer::Landlock))
+    }
+
+    /// Whether the running kernel has Landlock for TCP.
+    #[must_use]
+    pub const fn landlock(&self) -> bool {
+        self.landlock
     }
 
     /// Runs an attack with these layers switched off.
@@ -111,74 +166,109 @@ impl<'a> Field<'a> {
     pub fn run(&self, attack: &Attack, environment: Environment, off: &[Layer]) -> Result<Run> {
         let number = self.runs.get() + 1;
         self.runs.set(number);
-        // What is late from the run before is not of this one.
-        self.hits()?;
         let token = format!("token-{number}");
         let program = self.world.program(attack.program)?;
-        let mut words = vec![
-            format!("token={token}"),
-            format!("remote4={}", at(REMOTE_V4.into(), ALLOWED)),
-            format!("remote6={}", at(REMOTE_V6.into(), ALLOWED)),
-            format!("closed4={}", at(REMOTE_V4.into(), 1)),
-            format!("closed6={}", at(REMOTE_V6.into(), 1)),
-            format!("silent4={}", at(SILENT_V4.into(), 9)),
-            format!("silent6={}", at(SILENT_V6.into(), 9)),
-            format!("own4={}", at(Ipv4Addr::LOCALHOST.into(), OWN_PORT)),
-            format!("own6={}", at(Ipv6Addr::LOCALHOST.into(), OWN_PORT)),
-        ];
+        let words = self.words(attack, environment, &token);
+        let mut arguments = vec![program.to_str().context("a path in UTF-8")?];
+        arguments.extend(words.iter().map(String::as_str));
+        let deny = format!("--deny={DENIED_V4},{DENIED_V6}");
+        let denies = attack.goal == Goal::Denied && !off.contains(&Layer::Policy);
+        let mut options = attack.options.to_vec();
+        options.extend(denies.then_some(deny.as_str()));
+        let arrangement = Arrangement { options: &options, off, arguments: &arguments, number };
+
+        // What is late from the run before is not of this one.
+        self.hits(attack.goal)?;
+        let expected = [PORT, OWN_PORT];
+        let before = ports::open(&expected)?;
+        let mut started = environment.start(self.world, &arrangement)?;
+        let (mut held, mut squatter) = (None, None);
+        // Until it has said everything; each time it is our turn.
+        while started.running.line("hold", LIMIT).is_ok() {
+            if attack.goal == Goal::Taken {
+                squatter = Some(Squatter::start(at(Ipv4Addr::LOCALHOST, OWN_PORT)));
+            } else {
+                held = held.or(look(&started, attack.goal, &before, &expected)?);
+            }
+            // The dead do not read.
+            started.running.write(b"\n").ok();
+        }
+        started.running.close_input();
+        started.running.wait(LIMIT).context(attack.program)?;
+        let (complaints, said) = (started.complaints(), started.running.stdout());
+        drop(started);
+
+        let said: Vec<Value> =
+            said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        // One that never ran was stopped by nothing.
+        ensure!(!said.is_empty(), "{} did not run: {complaints}", attack.program);
+        let hits = self.hits(attack.goal)?;
+        let heard = squatter.is_some_and(|one| one.heard().contains(&token));
+        let reach = held
+            .or_else(|| heard.then_some(Reach::Connection))
+            .or_else(|| reach(attack.goal, &hits, &token))
+            .or_else(|| self.other_reach(attack.goal, &said, &token));
+        let hits = hits.iter().map(Hit::json).collect();
+        let run = Run { reach, said, hits, complaints };
+        if std::env::var_os("BYPASS_ATTACK_RUNS").is_some() {
+            let off: Vec<_> = off.iter().map(|layer| layer.name()).collect();
+            let (attack, environment) = (attack.program, environment.name());
+            println!("  {attack} in {environment} without {off:?}: {}", run.json());
+        }
+        Ok(run)
+    }
+
+    fn words(&self, attack: &Attack, environment: Environment, token: &str) -> Vec<String> {
+        let mut words = vec![format!("token={token}")];
+        for (name, address) in [
+            ("remote4", at(REMOTE_V4, ALLOWED)),
+            ("remote6", at(REMOTE_V6, ALLOWED)),
+            ("closed4", at(REMOTE_V4, 1)),
+            ("closed6", at(REMOTE_V6, 1)),
+            ("silent4", at(SILENT_V4, 9)),
+            ("silent6", at(SILENT_V6, 9)),
+            ("own4", at(Ipv4Addr::LOCALHOST, OWN_PORT)),
+            ("own6", at(Ipv6Addr::LOCALHOST, OWN_PORT)),
+        ] {
+            words.push(format!("{name}={address}"));
+        }
+        words.push(format!("path={}", unix_path(self.world).display()));
         if environment.publishes() {
             words.push(format!("port={PORT}"));
         }
         if environment == Environment::Host {
             words.push("native=yes".to_owned());
         }
-        words.extend(targets(attack.goal).iter().map(|to| format!("to={to}")));
-        let mut arguments = vec![program.to_str().context("a path in UTF-8")?];
-        arguments.extend(words.iter().map(String::as_str));
-        let deny = format!("--deny={DENIED_V4},{DENIED_V6}");
-        let denies = attack.goal == Goal::Denied && !off.contains(&Layer::Policy);
-        let options: &[&str] = if denies { &[deny.as_str()] } else { &[] };
-        let arrangement = Arrangement { options, off, arguments: &arguments, number };
-        let before = open_ports()?;
-        let mut started = environment.start(self.world, &arrangement)?;
-        let mut ports = Vec::new();
-        if attack.goal == Goal::Port {
-            // Once for each address.
-            while started.running.line("hold", LIMIT).is_ok() {
-                ports.extend(open_ports()?.into_iter().filter(|port| !before.contains(port)));
-                started.running.write(b"\n")?;
-            }
-        }
-        started.running.close_input();
-        started.running.wait(LIMIT).context(attack.program)?;
-        let complaints = started.complaints();
-        let said = started.running.stdout();
-        let said: Vec<Value> =
-            said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        drop(started);
-        let (loopback, denied) = self.hits()?;
-        let hits = if attack.goal == Goal::Denied { denied } else { loopback };
-        let reach = match reach(&hits, &token) {
-            None if !ports.is_empty() => Some(Reach::Ports(ports)),
-            reach => reach,
-        };
-        let run = Run { reach, said, hits: hits.iter().map(Hit::json).collect(), complaints };
-        if std::env::var_os("ATTACK_VERBOSE").is_some() {
-            let off: Vec<_> = off.iter().map(|layer| layer.name()).collect();
-            eprintln!(
-                "  {} {} without {off:?}: {}",
-                attack.program,
-                environment.name(),
-                run.json()
-            );
-        }
-        Ok(run)
+        // A race takes its time; whether the address is of IPv4 or IPv6 makes no difference to it.
+        let count = if attack.races { 1 } else { usize::MAX };
+        words.extend(targets(attack.goal).iter().take(count).map(|to| format!("to={to}")));
+        words
     }
 
-    /// Of the host's loopback, and of the denied addresses.
-    fn hits(&self) -> Result<(Vec<Hit>, Vec<Hit>)> {
-        self.allowed.hits()?;
-        Ok((self.loopback.hits()?, self.denied.hits()?))
+    /// What has come in where those with this goal are not to get.
+    fn hits(&self, goal: Goal) -> Result<Vec<Hit>> {
+        let (_, loopback) = (self.allowed.hits()?, self.loopback.hits()?);
+        let (uplink, denied) = (self.uplink.hits()?, self.denied.hits()?);
+        Ok(match goal {
+            Goal::Denied => denied,
+            Goal::FromLoopback => uplink,
+            _ => loopback,
+        })
+    }
+
+    /// What is seen in other ways, or not at all.
+    fn other_reach(&self, goal: Goal, said: &[Value], token: &str) -> Option<Reach> {
+        let packets = self.sniffer.packets(token);
+        let connected = self.unix.iter().any(|listener| listener.accept().is_ok());
+        match goal {
+            Goal::Denied if packets > 0 => Some(Reach::Packets),
+            Goal::Unix if connected => Some(Reach::Connection),
+            Goal::Theft => said
+                .iter()
+                .find(|said| said.get("outcome").is_some_and(|outcome| outcome == "reached"))
+                .map(|said| Reach::Word(word(said, "why").to_owned())),
+            _ => None,
+        }
     }
 }
 
@@ -186,16 +276,12 @@ impl Run {
     /// Why it achieved nothing, as far as it can tell.
     #[must_use]
     pub fn excuse(&self) -> String {
-        let whys: Vec<_> = self
-            .said
-            .iter()
-            .filter(|said| said.get("outcome").is_some_and(|outcome| outcome != "reached"))
-            .map(|said| {
-                let word = |key| said.get(key).and_then(Value::as_str).unwrap_or_default();
-                format!("{} {}", word("outcome"), word("why"))
-            })
-            .collect();
-        whys.first().map_or_else(|| "it says nothing".to_owned(), |why| why.trim().to_owned())
+        let failed =
+            self.said.iter().find(|said| !["reached", "hold"].contains(&word(said, "outcome")));
+        failed.map_or_else(
+            || "it says nothing".to_owned(),
+            |said| format!("{} {}", word(said, "outcome"), word(said, "why")).trim().to_owned(),
+        )
     }
 
     /// For people.
@@ -210,41 +296,61 @@ impl Run {
     }
 }
 
-fn at(ip: IpAddr, port: u16) -> SocketAddr {
-    SocketAddr::new(ip, port)
+fn word<'a>(said: &'a Value, key: &str) -> &'a str {
+    said.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn at(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.into(), port)
+}
+
+fn landlock(world: &World) -> Result<bool> {
+    let mut command = world.bypass(&["--report", "-"])?;
+    let finished = process::run(command.arg("true"), PATIENCE)?.success()?;
+    let report: Value = serde_json::from_str(&finished.stderr)?;
+    Ok(report.pointer("/enforced/landlock").is_some_and(|state| state == "enforced"))
+}
+
+fn unix_path(world: &World) -> PathBuf {
+    world.runtime_dir().join("canary.sock")
+}
+
+/// Looks at the host while an attack holds what it has.
+fn look(
+    started: &Started,
+    goal: Goal,
+    before: &[String],
+    expected: &[u16],
+) -> Result<Option<Reach>> {
+    if goal == Goal::Kill {
+        return Ok((!started.is_supervised()?).then_some(Reach::Killed));
+    }
+    let mut open = ports::open(expected)?;
+    open.retain(|port| !before.contains(port));
+    Ok((!open.is_empty()).then_some(Reach::Ports(open)))
 }
 
 /// What came from this attack, the worst of it.
-fn reach(hits: &[Hit], token: &str) -> Option<Reach> {
-    let any = |wanted: fn(&Hit) -> bool| hits.iter().any(wanted);
-    if any(|hit| matches!(hit, Hit::Connection(_))) {
+fn reach(goal: Goal, hits: &[Hit], token: &str) -> Option<Reach> {
+    let datagrams = || {
+        hits.iter().filter_map(|hit| match hit {
+            Hit::Datagram(_, said, from) if said == token => Some(from.ip()),
+            _ => None,
+        })
+    };
+    if goal == Goal::FromLoopback {
+        return datagrams().any(|from| from.is_loopback()).then_some(Reach::FromLoopback);
+    }
+    if hits.iter().any(|hit| matches!(hit, Hit::Connection(_))) {
         Some(Reach::Connection)
-    } else if any(|hit| matches!(hit, Hit::Answer(_))) {
+    } else if hits.iter().any(|hit| matches!(hit, Hit::Answer(_))) {
         Some(Reach::TwoWay)
-    } else if hits.iter().any(|hit| matches!(hit, Hit::Datagram(_, said) if said == token)) {
-        Some(Reach::OneWay)
     } else {
-        None
+        datagrams().next().map(|_from| Reach::OneWay)
     }
 }
 
-/// TCP sockets that listen in this namespace, as the kernel lists them, but for the published ports.
-fn open_ports() -> Result<Vec<String>> {
-    let mut ports = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        for line in std::fs::read_to_string(table)?.lines() {
-            let fields: Vec<_> = line.split_whitespace().collect();
-            if let [_, local, _, "0A", ..] = fields.as_slice()
-                && let Some((_, port)) = local.rsplit_once(':')
-                && ![PORT, OWN_PORT].contains(&u16::from_str_radix(port, 16)?)
-            {
-                ports.push(format!("{table} {local}"));
-            }
-        }
-    }
-    Ok(ports)
-}
-
+/// The addresses that an attack is told to reach.
 fn targets(goal: Goal) -> Vec<String> {
     let canary = |host: &str| format!("{host}:{CANARY}");
     match goal {
@@ -261,8 +367,13 @@ fn targets(goal: Goal) -> Vec<String> {
         .map(canary)
         .to_vec(),
         Goal::Denied => {
-            vec![at(DENIED_V4.into(), CANARY).to_string(), at(DENIED_V6.into(), CANARY).to_string()]
+            [at(DENIED_V4, CANARY), at(DENIED_V6, CANARY)].map(|to| to.to_string()).to_vec()
         }
+        Goal::Broadcast => vec![at(BROADCAST, CANARY).to_string()],
+        Goal::Multicast => vec![at(GROUP, CANARY).to_string()],
+        Goal::FromLoopback => vec![at(HOST_V4, CANARY).to_string()],
         Goal::Port => vec!["0.0.0.0:7020".to_owned(), "[::]:7020".to_owned()],
+        // They go elsewhere.
+        Goal::Taken | Goal::Unix | Goal::Theft | Goal::Kill => vec![canary("127.0.0.1")],
     }
 }

@@ -1,13 +1,17 @@
 //! Which runs show what stops an attack.
 
+use serde_json::Value;
+
 use super::{Attack, Environment, Field, Layer, Reach};
 use crate::failure::Result;
 
 /// What came of an attack in an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It cannot be tried there, for this reason.
-    NotApplicable(String),
+    /// There is nothing to attack from: no port is published.
+    Nowhere,
+    /// The running kernel does not have what it takes, with or without us.
+    NotInKernel,
     /// It gets through.
     Reached(Reach),
     /// It does not: each of these layers stops it alone.
@@ -16,10 +20,15 @@ pub enum Verdict {
     StoppedTogether(Vec<Layer>),
     /// It does not, by what the kernel has for everybody.
     StoppedBy(&'static str),
+    /// It does not, and neither does it with the layers off, as [`Attack::never`] explains.
+    Never,
     /// It does not, and neither does it with the layers off that are said to stop it: nothing is
     /// shown by this.
     NotShown(String),
 }
+
+/// How often a race is run that is to be won.
+const TRIES: usize = 4;
 
 /// Runs an attack as often as it takes.
 ///
@@ -27,24 +36,33 @@ pub enum Verdict {
 /// When a run is not possible.
 pub fn judge(field: &Field<'_>, attack: &Attack, environment: Environment) -> Result<Verdict> {
     if attack.publishes && !environment.publishes() {
-        return Ok(Verdict::NotApplicable("nothing is published".to_owned()));
+        return Ok(Verdict::Nowhere);
     }
-    let run = |off: &[Layer]| field.run(attack, environment, off);
-    if let Some(reach) = run(&[])?.reach {
+    if let Some(reach) = field.run(attack, environment, &[])?.reach {
         return Ok(Verdict::Reached(reach));
     }
-    if let Some(what) = attack.kernel {
-        let free = field.run(attack, Environment::Host, &[])?;
-        return Ok(match free.reach {
-            Some(_) => Verdict::StoppedBy(what),
-            None => Verdict::NotShown(free.excuse()),
+    let layers: Vec<Layer> =
+        attack.layers.iter().copied().filter(|layer| field.has(environment, *layer)).collect();
+    let stopped_by = attack.kernel.filter(|_| layers.is_empty());
+    let free = if stopped_by.is_some() { Environment::Host } else { environment };
+    let mut run = field.run(attack, free, &layers)?;
+    for _ in 1..TRIES {
+        if !attack.races || run.reach.is_some() {
+            break;
+        }
+        run = field.run(attack, free, &layers)?;
+    }
+    if run.reach.is_none() {
+        return Ok(if run.said.iter().any(lacks_kernel) {
+            Verdict::NotInKernel
+        } else if attack.never.is_some() {
+            Verdict::Never
+        } else {
+            Verdict::NotShown(run.excuse())
         });
     }
-    let layers: Vec<Layer> =
-        attack.layers.iter().copied().filter(|layer| environment.has(*layer)).collect();
-    let free = run(&layers)?;
-    if free.reach.is_none() {
-        return Ok(Verdict::NotShown(free.excuse()));
+    if let Some(what) = stopped_by {
+        return Ok(Verdict::StoppedBy(what));
     }
     if layers.len() == 1 {
         return Ok(Verdict::Stopped(layers));
@@ -52,9 +70,18 @@ pub fn judge(field: &Field<'_>, attack: &Attack, environment: Environment) -> Re
     let mut alone = Vec::new();
     for layer in &layers {
         let others: Vec<Layer> = layers.iter().copied().filter(|other| other != layer).collect();
-        if run(&others)?.reach.is_none() {
+        if field.run(attack, environment, &others)?.reach.is_none() {
             alone.push(*layer);
         }
     }
     Ok(if alone.is_empty() { Verdict::StoppedTogether(layers) } else { Verdict::Stopped(alone) })
+}
+
+/// Whether an attack that nothing of ours stops could not be tried.
+fn lacks_kernel(said: &Value) -> bool {
+    let why = said.get("why").and_then(Value::as_str).unwrap_or_default();
+    said.get("outcome").is_some_and(|outcome| outcome == "could not try")
+        && ["ENOENT", "ENOSYS", "ENOPROTOOPT", "EPROTONOSUPPORT"]
+            .iter()
+            .any(|errno| why.ends_with(errno))
 }

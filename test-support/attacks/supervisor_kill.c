@@ -1,0 +1,9 @@
+/* Kills every process that is not its own, the supervisor if it can. */
+#include "attack.h"
+
+static void attack(void) {
+    if (native) kill(supervisor, SIGKILL);
+    for (pid_t pid = 1; !native && pid < 40000; pid++)
+        if (pid != getpid() && pid != getppid()) kill(pid, SIGKILL);
+    hold();
+}
