@@ -338,12 +338,13 @@ impl Kernel for Live {
             SocketState::capture_part(model, id, part)
         };
         Self::copy(&twin, captured)?;
-        if let Place::Host { pin: Some(ifindex) } | Place::Server { pin: Some(ifindex) } = place
-            && !is_off(Layer::Pin)
-        {
-            let _pinned = netns_socket::pin(&twin, ifindex).map_err(|_unpinned| TwinError::Pin)?;
+        if let Place::Host { pin: Some(ifindex) } | Place::Server { pin: Some(ifindex) } = place {
+            if !is_off(Layer::Pin) {
+                let _pinned =
+                    netns_socket::pin(&twin, ifindex).map_err(|_unpinned| TwinError::Pin)?;
+            }
             // What the device of a UDP socket keeps off, this does after `connect(AF_UNSPEC)` too.
-            if id.is_udp() && ifindex != LOOPBACK_DEVICE {
+            if id.is_udp() && ifindex != LOOPBACK_DEVICE && !is_off(Layer::LockedFilter) {
                 netns_socket::deafen_to_loopback(&twin).map_err(|_hearing| TwinError::Pin)?;
             }
         }

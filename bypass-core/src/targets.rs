@@ -7,6 +7,9 @@
 
 use netns_socket::{PidFd, epoll};
 
+#[cfg(bypass_weaken)]
+use crate::weaken::{Layer, is_off};
+
 /// Programs with more threads than this in `connect` at a time pay for opening.
 const SLOTS: usize = 16;
 
@@ -69,7 +72,7 @@ impl Targets {
     fn target(&mut self, tid: i32) -> Option<&mut Target> {
         let slot = self.slot(tid)?;
         if !matches!(slot, Some(kept) if kept.tid == tid) {
-            *slot = Some(Target { tid, pidfd: PidFd::open(tid).ok()?, epolls: None });
+            *slot = Some(Target { tid, pidfd: open(tid)?, epolls: None });
         }
         slot.as_mut()
     }
@@ -86,6 +89,14 @@ impl Targets {
         let index = usize::try_from(tid).ok().filter(|tid| *tid > 0)? % SLOTS;
         self.slots.get_mut(index)
     }
+}
+
+fn open(tid: i32) -> Option<PidFd> {
+    #[cfg(bypass_weaken)]
+    if is_off(Layer::Threads) {
+        return PidFd::open_group(tid).ok();
+    }
+    PidFd::open(tid).ok()
 }
 
 #[cfg(test)]

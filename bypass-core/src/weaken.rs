@@ -14,7 +14,8 @@ pub enum Layer {
     OwnCall,
     /// `bind` acts on no host socket.
     Bind,
-    /// `listen` acts on a host socket only if it is bound to a published address.
+    /// `listen` acts on a host socket only if it is bound to a published address, and is made by us
+    /// on sockets of every family.
     Listen,
     /// A host socket without a pin, or with one to `lo`, is shut down rather than dissolved.
     Shutdown,
@@ -26,6 +27,8 @@ pub enum Layer {
     Control,
     /// Host sockets are bound to their device.
     Pin,
+    /// UDP sockets of the host do not hear its loopback.
+    LockedFilter,
     /// The Landlock domain of `run`.
     Landlock,
     /// `MSG_FASTOPEN` is refused by the filter.
@@ -38,6 +41,8 @@ pub enum Layer {
     SourceRoutes,
     /// Calls of foreign architectures are.
     Foreign,
+    /// Descriptors are looked up in the table of the thread that calls, not of its process.
+    Threads,
     /// Sockets of namespaces that the container has made are left alone.
     Nested,
     /// Pid 1 of `run` may not be traced.
@@ -93,12 +98,14 @@ mod switches {
         ("sends", Layer::Sends),
         ("control", Layer::Control),
         ("pin", Layer::Pin),
+        ("locked-filter", Layer::LockedFilter),
         ("landlock", Layer::Landlock),
         ("fast-open", Layer::FastOpen),
         ("io-uring", Layer::IoUring),
         ("mptcp", Layer::Mptcp),
         ("source-routes", Layer::SourceRoutes),
         ("foreign", Layer::Foreign),
+        ("threads", Layer::Threads),
         ("nested", Layer::Nested),
         ("init", Layer::Init),
     ];

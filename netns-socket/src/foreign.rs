@@ -93,7 +93,12 @@ impl PidFd {
         self.0.as_fd()
     }
 
-    fn open_group(tid: i32) -> Result<Self, PidFdError> {
+    /// Opens a handle of the thread group of `tid`, as [`open`](Self::open) does before Linux 6.9.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[doc(hidden)]
+    pub fn open_group(tid: i32) -> Result<Self, PidFdError> {
         let leader = group_of(tid)?;
         pidfd_open(pid(leader)?, PidfdFlags::empty()).map(Self).map_err(PidFdError::from_open)
     }

@@ -206,8 +206,16 @@ impl Running {
     /// # Errors
     /// When that cannot be found out.
     pub fn is_running(&self) -> Result<bool> {
+        Ok(!self.ends_within(Duration::ZERO)?)
+    }
+
+    /// Whether it ends before the limit.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub fn ends_within(&self, limit: Duration) -> Result<bool> {
         let pidfd = pidfd_open(pid_of(self.child.id())?, PidfdFlags::empty())?;
-        Ok(self.ended.is_none() && !poll_until(&pidfd, PollFlags::IN, Instant::now())?)
+        Ok(self.ended.is_some() || poll_until(&pidfd, PollFlags::IN, Instant::now() + limit)?)
     }
 
     /// Kills its process group and waits for the process.

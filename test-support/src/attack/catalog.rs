@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use self::Goal::{
-    Broadcast, Denied, EverySpelling, FromLoopback, Kill, Loopback, Multicast, Port, Taken, Theft,
-    Unix,
+    Answers, Broadcast, Denied, EverySpelling, FromLoopback, Kill, Loopback, Multicast, Port,
+    Taken, Theft, Unix,
 };
 use super::Layer::{
-    self, Again, Bind, Control, FastOpen, Foreign, Init, IoUring, Landlock, Listen, Mptcp, Nested,
-    OwnCall, Owner, Pin, Policy, Profile, Sends, Shutdown, SourceRoutes, Udp,
+    self, Again, Bind, Control, FastOpen, Foreign, Init, IoUring, Landlock, Listen, LockedFilter,
+    Mptcp, Nested, OwnCall, Owner, Pin, Policy, Profile, Sends, Shutdown, SourceRoutes, Threads,
+    Udp,
 };
 use crate::World;
 use crate::failure::{Context, Result};
@@ -24,6 +25,8 @@ pub enum Goal {
     Loopback,
     /// The same, by every spelling of such an address.
     EverySpelling,
+    /// The same, where only an answer counts.
+    Answers,
     /// The broadcast address of the host's loopback device.
     Broadcast,
     /// A multicast group on the host's loopback device.
@@ -136,6 +139,7 @@ pub const SECTIONS: &[(&str, &[Attack])] = &[
     ("TCP services on the host's loopback", TCP),
     ("The same, from sockets of published ports", PUBLISHED),
     ("UDP services on the host's loopback", UDP),
+    ("Answers of UDP services on the host's loopback", ANSWERS),
     ("Addresses that the policy denies, behind the device", DENIED),
     ("Ports of the host that are not published", PORTS),
     ("Other sockets of the host, and the supervisor", OTHERS),
@@ -163,6 +167,7 @@ const TCP: &[Attack] = &[
     Attack::new("i386_connect", Loopback, FOREIGN),
     Attack::new("i386_socketcall", Loopback, FOREIGN),
     Attack::new("x32_connect", Loopback, FOREIGN),
+    Attack::new("traced_call", Loopback, JUDGED),
     Attack::new("io_uring_connect", Loopback, &[IoUring, Pin, Landlock]),
     Attack::new("mptcp_connect", Loopback, &[Mptcp, Policy])
         .never("no socket but of TCP or UDP becomes one of the host"),
@@ -172,6 +177,9 @@ const TCP: &[Attack] = &[
     Attack::new("toctou_descriptor", Loopback, &[OwnCall, Pin, Landlock]).races(),
     Attack::new("continue_connect", Loopback, &[Pin, Landlock]).races(),
     Attack::new("nested_namespace", Loopback, &[Policy, Nested]),
+    Attack::new("namespace_of_socket", Loopback, &[]).never(
+        "takes CAP_NET_ADMIN over the host's network namespace, which no layer of ours gives",
+    ),
     Attack::new("enter_namespace", Loopback, &[]).kernel("namespaces"),
     Attack::new("own_supervisor", Loopback, &[]).kernel("one listener per filter"),
 ];
@@ -184,6 +192,7 @@ const PUBLISHED: &[Attack] = &[
     Attack::new("published_accepted_fastopen", Loopback, &[Shutdown, FastOpen]).publishes(),
     Attack::new("own_port_unspec", Loopback, &[Again, Landlock]).publishes(),
     Attack::new("own_port_fastopen", Loopback, &[Shutdown, FastOpen]).publishes(),
+    Attack::new("continue_listener", Loopback, &[Landlock]).publishes().races(),
     Attack::new("own_port_taken", Taken, &[Owner]).publishes().races(),
 ];
 
@@ -192,7 +201,7 @@ const UDP: &[Attack] = &[
     Attack::new("udp_sendto", EverySpelling, &[Pin, Udp, Profile]),
     Attack::new("udp_sendmsg", Loopback, &[Sends, Pin, Udp, Profile]),
     Attack::new("udp_sendmmsg", Loopback, &[Sends, Pin, Udp, Profile]),
-    Attack::new("udp_pktinfo", Loopback, &[Sends, Control, Udp, Profile]),
+    Attack::new("udp_pktinfo", EverySpelling, &[Sends, Control, Udp, Profile]),
     Attack::new("udp_unspec", Loopback, &[Again, Pin, Udp, Profile]),
     Attack::new("udp_unpin", Loopback, &[Pin, Udp, Profile]),
     Attack::new("io_uring_sendmsg", Loopback, &[IoUring, Udp, Profile]),
@@ -200,11 +209,23 @@ const UDP: &[Attack] = &[
     Attack::new("published_udp_connect", Loopback, &[Again, Pin, Profile]).publishes(),
     Attack::new("published_udp_unspec", Loopback, &[Again, Pin, Profile]).publishes(),
     Attack::new("published_udp_pktinfo", Loopback, &[Sends, Control, Profile]).publishes(),
+    Attack::new("other_table", Loopback, &[Threads, Udp, Profile]),
     Attack::new("continue_dissolve", Loopback, &[Udp, Profile]).races(),
     Attack::new("continue_sendmsg", Loopback, &[Udp, Profile]).races(),
     Attack::new("udp_broadcast", Broadcast, &[Pin, Udp, Profile]),
     Attack::new("udp_multicast", Multicast, &[Pin, Udp, Profile]),
     Attack::new("udp_from_loopback", FromLoopback, &[Sends, Control, Udp, Profile]),
+];
+
+const ANSWERS: &[Attack] = &[
+    Attack::new("published_udp_sendto", Answers, &[Pin, LockedFilter, Profile]).publishes(),
+    Attack::new("continue_dissolve", Answers, &[LockedFilter, Udp, Profile]).races(),
+    Attack::new("continue_published_dissolve", Answers, &[LockedFilter, Profile])
+        .publishes()
+        .races(),
+    Attack::new("continue_published_sendmsg", Answers, &[LockedFilter, Profile])
+        .publishes()
+        .races(),
 ];
 
 const DENIED: &[Attack] = &[
@@ -234,7 +255,7 @@ const PORTS: &[Attack] = &[
     Attack::new("bind_after_unspec", Port, &[Bind, Listen, Landlock]),
     Attack::new("listen_after_refusal", Port, &[Listen]),
     Attack::new("listen_after_unspec", Port, &[Listen]),
-    Attack::new("continue_listen", Port, &[]).races(),
+    Attack::new("continue_listen", Port, &[Listen]).races(),
     Attack::new("continue_bind", Port, &[Landlock]).races(),
     Attack::new("continue_udp_port", Port, &[Udp, Profile]).races(),
 ];

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -150,8 +151,7 @@ impl Environment {
         } else {
             let mut profile = arrangement.program(world)?;
             profile.arg("profile").arg("--socket").arg(&socket);
-            let of_profile = |option: &&&str| **option != "--allow-host-loopback";
-            profile.args(options.iter().filter(of_profile));
+            profile.args(&options);
             let printed = process::run(&mut profile, PATIENCE)?.success()?;
             serde_json::from_str::<Value>(&printed.stdout)?
         };
@@ -270,12 +270,13 @@ impl Started {
         Ok(Self { running: process::start_interactive(command)?, serve, bundle: None })
     }
 
-    /// Whether the supervisor is alive.
+    /// Whether the supervisor dies within a moment.
     ///
     /// # Errors
     /// When that cannot be found out.
-    pub fn is_supervised(&self) -> Result<bool> {
-        self.serve.as_ref().unwrap_or(&self.running).is_running()
+    pub fn loses_supervisor(&self) -> Result<bool> {
+        let supervisor = self.serve.as_ref().unwrap_or(&self.running);
+        supervisor.ends_within(MOMENT)
     }
 
     /// What all of its programs have to say.
@@ -287,6 +288,9 @@ impl Started {
         all.lines().filter(grave).collect::<Vec<_>>().join("\n")
     }
 }
+
+/// Killed processes end well within it.
+const MOMENT: Duration = Duration::from_millis(200);
 
 impl Drop for Started {
     fn drop(&mut self) {

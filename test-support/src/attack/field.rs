@@ -323,7 +323,7 @@ fn look(
     expected: &[u16],
 ) -> Result<Option<Reach>> {
     if goal == Goal::Kill {
-        return Ok((!started.is_supervised()?).then_some(Reach::Killed));
+        return Ok(started.loses_supervisor()?.then_some(Reach::Killed));
     }
     let mut open = ports::open(expected)?;
     open.retain(|port| !before.contains(port));
@@ -341,6 +341,9 @@ fn reach(goal: Goal, hits: &[Hit], token: &str) -> Option<Reach> {
     if goal == Goal::FromLoopback {
         return datagrams().any(|from| from.is_loopback()).then_some(Reach::FromLoopback);
     }
+    if goal == Goal::Answers {
+        return hits.iter().any(|hit| matches!(hit, Hit::Answer(_))).then_some(Reach::TwoWay);
+    }
     if hits.iter().any(|hit| matches!(hit, Hit::Connection(_))) {
         Some(Reach::Connection)
     } else if hits.iter().any(|hit| matches!(hit, Hit::Answer(_))) {
@@ -354,7 +357,7 @@ fn reach(goal: Goal, hits: &[Hit], token: &str) -> Option<Reach> {
 fn targets(goal: Goal) -> Vec<String> {
     let canary = |host: &str| format!("{host}:{CANARY}");
     match goal {
-        Goal::Loopback => vec![canary("127.0.0.1"), canary("[::1]")],
+        Goal::Loopback | Goal::Answers => vec![canary("127.0.0.1"), canary("[::1]")],
         Goal::EverySpelling => [
             "127.0.0.1",
             "127.9.9.9",

@@ -12,7 +12,8 @@ pub enum Layer {
     OwnCall,
     /// `bind` acts on no host socket.
     Bind,
-    /// `listen` acts on a host socket only if it is bound to a published address.
+    /// `listen` acts on a host socket only if it is bound to a published address, and is made by
+    /// the supervisor on sockets of every family.
     Listen,
     /// A host socket without a pin is shut down rather than dissolved.
     Shutdown,
@@ -24,6 +25,8 @@ pub enum Layer {
     Control,
     /// Host sockets are bound to their device.
     Pin,
+    /// UDP sockets of the host do not hear its loopback.
+    LockedFilter,
     /// The Landlock domain of `run`.
     Landlock,
     /// The filter's rule on `MSG_FASTOPEN`.
@@ -40,6 +43,8 @@ pub enum Layer {
     Udp,
     /// And only to containers whose profile is known to trap their sends.
     Profile,
+    /// Descriptors are looked up in the table of the thread that calls, not of its process.
+    Threads,
     /// Sockets of namespaces that the container has made are left alone.
     Nested,
     /// Pid 1 of `run` may not be traced.
@@ -70,6 +75,7 @@ impl Layer {
             Self::Sends => "sends",
             Self::Control => "control",
             Self::Pin => "pin",
+            Self::LockedFilter => "locked-filter",
             Self::Landlock => "landlock",
             Self::FastOpen => "fast-open",
             Self::IoUring => "io-uring",
@@ -78,6 +84,7 @@ impl Layer {
             Self::Foreign => "foreign",
             Self::Udp => "udp",
             Self::Profile => "profile",
+            Self::Threads => "threads",
             Self::Nested => "nested",
             Self::Init => "init",
         }
