@@ -11,6 +11,7 @@
 //! layers, one rule per call in each; every layer is compiled by itself, and what a layer allows
 //! goes on to the next. The order of the layers is then the order of precedence.
 
+mod allowlist;
 mod error;
 mod program;
 
@@ -25,6 +26,7 @@ use rustix::io::Errno;
 
 use crate::listener::Listener;
 use crate::sys;
+pub use allowlist::Allowlist;
 pub use error::{FilterError, InstallError};
 use program::Program;
 
@@ -257,7 +259,7 @@ impl Filter {
         let foreign = if self.foreign_allowed { ScmpAction::Allow } else { foreign };
         context.set_act_badarch(foreign).map_err(library("seccomp_attr_set"))?;
         for rule in rules {
-            rule.check()?;
+            check(rule.nr, &rule.conditions)?;
             let action = match rule.action {
                 Action::Notify => ScmpAction::Notify,
                 Action::Errno(errno) => ScmpAction::Errno(errno.raw_os_error()),
@@ -267,40 +269,41 @@ impl Filter {
                 .add_rule_conditional_exact(action, ScmpSyscall::from(rule.nr), &compares)
                 .map_err(library("seccomp_rule_add_exact"))?;
         }
-        let file = rustix::fs::memfd_create("seccomp-filter", MemfdFlags::CLOEXEC)
-            .map_err(|source| FilterError::ScratchFile { source: source.into() })?;
-        context.export_bpf(&file).map_err(library("seccomp_export_bpf"))?;
-        let bytes = read_all(file).map_err(|source| FilterError::ScratchFile { source })?;
-        Ok(Program::from_bytes(&bytes))
+        export(&context)
     }
 }
 
-impl Rule {
-    /// What the library would take without a word, or refuse without saying why.
-    fn check(&self) -> Result<(), FilterError> {
-        let nr = self.nr;
-        // Negative numbers are the library's own, for calls this architecture does not have; and
-        // with the bit that marks x32, the filter never gets as far as this rule.
-        if !(0..FIRST_FOREIGN).contains(&nr) {
-            return Err(FilterError::CallNumber { nr });
-        }
-        let mut seen = 0_u8;
-        for &Condition { arg, test } in &self.conditions {
-            if arg > 5 {
-                return Err(FilterError::ArgumentIndex { nr, arg });
-            }
-            if seen & (1 << arg) != 0 {
-                return Err(FilterError::ArgumentTwice { nr, arg });
-            }
-            seen |= 1 << arg;
-            if let Test::MaskedEq { mask, value } = test
-                && value & !mask != 0
-            {
-                return Err(FilterError::NeverMatches { nr, arg });
-            }
-        }
-        Ok(())
+fn export(context: &ScmpFilterContext) -> Result<Program, FilterError> {
+    let file = rustix::fs::memfd_create("seccomp-filter", MemfdFlags::CLOEXEC)
+        .map_err(|source| FilterError::ScratchFile { source: source.into() })?;
+    context.export_bpf(&file).map_err(library("seccomp_export_bpf"))?;
+    let bytes = read_all(file).map_err(|source| FilterError::ScratchFile { source })?;
+    Ok(Program::from_bytes(&bytes))
+}
+
+/// Refuses what the library would take without a word, or refuse without saying why.
+fn check(nr: i32, conditions: &[Condition]) -> Result<(), FilterError> {
+    // Negative numbers are the library's own, for calls this architecture does not have; and
+    // with the bit that marks x32, the filter never gets as far as this rule.
+    if !(0..FIRST_FOREIGN).contains(&nr) {
+        return Err(FilterError::CallNumber { nr });
     }
+    let mut seen = 0_u8;
+    for &Condition { arg, test } in conditions {
+        if arg > 5 {
+            return Err(FilterError::ArgumentIndex { nr, arg });
+        }
+        if seen & (1 << arg) != 0 {
+            return Err(FilterError::ArgumentTwice { nr, arg });
+        }
+        seen |= 1 << arg;
+        if let Test::MaskedEq { mask, value } = test
+            && value & !mask != 0
+        {
+            return Err(FilterError::NeverMatches { nr, arg });
+        }
+    }
+    Ok(())
 }
 
 /// The rules in order of precedence, dealt so that no layer has two for one call.

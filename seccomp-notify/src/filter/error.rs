@@ -96,6 +96,13 @@ pub enum InstallError {
         #[source]
         source: Errno,
     },
+    /// A thread is under a filter that the calling one is not under, so that the new one cannot be put
+    /// above it. It is in force for no thread.
+    #[error("thread {tid} is under a filter of its own")]
+    ThreadDiffers {
+        /// The thread.
+        tid: i32,
+    },
     /// The filter is in force, but its listener does not suit this crate.
     #[error("new listener is unusable")]
     Open {

@@ -45,14 +45,19 @@ impl Program {
     }
 
     /// A program that asks this one first, and `next` about what this one allows.
+    pub(super) fn then(self, next: Self) -> Self {
+        self.instead_of(libc::SECCOMP_RET_ALLOW, next)
+    }
+
+    /// A program that asks this one first, and `next` where this one returns `verdict`.
     ///
-    /// Every "allow" becomes a jump to the end, where `next` begins. Nothing else moves, so all
+    /// Every such return becomes a jump to the end, where `next` begins. Nothing else moves, so all
     /// other jumps stay right, and the jump that does not depend on a test may be of any length.
-    pub(super) fn then(mut self, next: Self) -> Self {
+    pub(super) fn instead_of(mut self, verdict: u32, next: Self) -> Self {
         let mut after = self.0.len();
         for op in &mut self.0 {
             after -= 1;
-            if (op.code, op.k) == (RETURN, libc::SECCOMP_RET_ALLOW) {
+            if (op.code, op.k) == (RETURN, verdict) {
                 // A program that the kernel takes has fewer than 2^32 instructions by far.
                 let distance = u32::try_from(after).unwrap_or(u32::MAX);
                 *op = Instruction { code: JUMP, jt: 0, jf: 0, k: distance };

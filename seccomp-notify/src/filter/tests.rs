@@ -17,12 +17,12 @@ const fn refused(errno: Errno) -> u32 {
 }
 
 #[cfg(target_arch = "x86_64")]
-const NATIVE: u32 = 0xc000_003e;
+pub(super) const NATIVE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-const NATIVE: u32 = 0xc000_00b7;
+pub(super) const NATIVE: u32 = 0xc000_00b7;
 
 /// A `struct seccomp_data` in 32-bit words, as BPF loads see it.
-fn words(arch: u32, nr: u32, args: [u64; 6]) -> Vec<u32> {
+pub(super) fn words(arch: u32, nr: u32, args: [u64; 6]) -> Vec<u32> {
     let mut words = vec![nr, arch, 0, 0];
     for arg in args {
         for half in arg.to_ne_bytes().as_chunks::<4>().0 {
@@ -33,7 +33,7 @@ fn words(arch: u32, nr: u32, args: [u64; 6]) -> Vec<u32> {
 }
 
 /// Runs a program as the kernel does; covers the instructions seccomp allows and compilers use.
-fn run(program: &[libc::sock_filter], data: &[u32]) -> u32 {
+pub(super) fn run(program: &[libc::sock_filter], data: &[u32]) -> u32 {
     let (mut pc, mut a) = (0_usize, 0_u32);
     loop {
         let op = program[pc];
