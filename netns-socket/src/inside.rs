@@ -129,7 +129,7 @@ pub enum InsideError {
         source: Errno,
     },
     /// The child could not be started.
-    #[error("clone3 failed")]
+    #[error("clone failed")]
     CloneCall {
         /// What the kernel said.
         #[source]

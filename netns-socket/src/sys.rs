@@ -294,19 +294,16 @@ pub(crate) const STEP_DONE: u8 = 4;
 /// a plain `wait` of the embedding program does not see it.
 pub(crate) fn open_in_namespace(plan: &ChildPlan<'_>) -> Result<OwnedFd, Errno> {
     let mut pidfd: libc::c_int = -1;
-    let mut args = [0_u64; CLONE_ARGS];
-    let [flags, pidfd_at, ..] = &mut args;
-    *flags = CLONE_PIDFD;
-    *pidfd_at = u64::try_from((&raw mut pidfd).addr()).unwrap_or(0);
-
     // A handler of the embedding program must not run in the child, whose descriptors reach the
     // same pipes and event queues as ours.
     let signals = SignalsBlocked::new();
-    // SAFETY: `args` is a zeroed `struct clone_args` of the size given and `pidfd` is a live local.
-    // Without CLONE_VM the child works on a copy of our memory, on the copied stack, so it can
-    // invalidate nothing here; in it only `child` runs, which makes system calls and never returns.
+    // Not clone3(2), whose flags no seccomp filter can see: embedding programs may be under one.
+    // SAFETY: `pidfd` is a live local, to which CLONE_PIDFD writes; the other pointers are not used
+    // with these flags. Without CLONE_VM the child works on a copy of our memory, on the copied
+    // stack, so it can invalidate nothing here; in it only `child` runs, which makes system calls
+    // and never returns.
     let answer = unsafe {
-        libc::syscall(libc::SYS_clone3, args.as_mut_ptr(), size_of::<[u64; CLONE_ARGS]>())
+        libc::syscall(libc::SYS_clone, CLONE_PIDFD, NO_STACK, &raw mut pidfd, 0_usize, 0_usize)
     };
     if answer == 0 {
         child(plan);
@@ -316,7 +313,7 @@ pub(crate) fn open_in_namespace(plan: &ChildPlan<'_>) -> Result<OwnedFd, Errno> 
     if let Some(errno) = failure {
         return Err(errno);
     }
-    // SAFETY: clone3 succeeded with CLONE_PIDFD, so it stored a new descriptor that nobody else
+    // SAFETY: clone succeeded with CLONE_PIDFD, so it stored a new descriptor that nobody else
     // knows; the kernel makes it close-on-exec.
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
@@ -459,9 +456,9 @@ fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// Fields of `struct clone_args` as of Linux 5.7, all of them `u64`.
-const CLONE_ARGS: usize = 11;
-const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PIDFD: libc::c_ulong = 0x1000;
+/// The child goes on with its copy of the caller's.
+const NO_STACK: usize = 0;
 const EMPTY_HEADER: libc::cmsghdr = libc::cmsghdr { cmsg_len: 0, cmsg_level: 0, cmsg_type: 0 };
 
 // asm-generic/fcntl.h; libc has them only for some C libraries.
