@@ -1,5 +1,6 @@
 //! The command line: values that are only checked here for their form.
 
+mod confine;
 mod policy;
 mod publish;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use bypass_core::AuditLimits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::confine::ConfineArgs;
 pub(crate) use self::policy::PolicyArgs;
 pub(crate) use self::publish::PublishArgs;
 use crate::explain::Question;
@@ -96,6 +98,9 @@ pub(crate) struct RunArgs {
     pub(crate) audit: AuditArgs,
 
     #[command(flatten)]
+    pub(crate) confine: ConfineArgs,
+
+    #[command(flatten)]
     pub(crate) log: LogArgs,
 
     /// The command and its arguments.
@@ -133,6 +138,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) audit: AuditArgs,
+
+    #[command(flatten)]
+    pub(crate) confine: ConfineArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,

@@ -8,6 +8,7 @@
 
 mod args;
 mod audit;
+mod confine;
 mod exit;
 mod explain;
 mod filter;

@@ -1,6 +1,7 @@
 //! The JSON report of `run`: what was asked for, what was enforced, what happened.
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bypass_core::{Published, Snapshot};
@@ -42,18 +43,44 @@ impl Kernel {
     }
 }
 
+/// Where the report goes. It is opened before the supervisor confines itself, and keeps what it
+/// holds until there is something new.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Stderr,
+    File { path: PathBuf, file: File },
+}
+
+impl Sink {
+    pub(crate) fn open(path: &Path) -> Result<Self, ReportError> {
+        if path == Path::new("-") {
+            return Ok(Self::Stderr);
+        }
+        match File::options().write(true).create(true).truncate(false).open(path) {
+            Ok(file) => Ok(Self::File { path: path.into(), file }),
+            Err(source) => Err(ReportError { path: path.into(), source }),
+        }
+    }
+}
+
 impl Report {
-    pub(crate) fn write(&self, path: &Path) -> Result<(), ReportError> {
-        self.try_write(path).map_err(|source| ReportError { path: path.into(), source })
+    pub(crate) fn write(&self, sink: Sink) -> Result<(), ReportError> {
+        match sink {
+            Sink::Stderr => self.write_to(io::stderr().lock()).map_err(|source| {
+                let path = PathBuf::from("-");
+                ReportError { path, source }
+            }),
+            Sink::File { path, file } => {
+                // A pipe or a terminal has no length.
+                file.set_len(0).ok();
+                self.write_to(file).map_err(|source| ReportError { path, source })
+            }
+        }
     }
 
-    fn try_write(&self, path: &Path) -> io::Result<()> {
+    fn write_to(&self, mut to: impl io::Write) -> io::Result<()> {
         let mut json = serde_json::to_vec_pretty(self)?;
         json.push(b'\n');
-        if path == Path::new("-") {
-            io::stderr().lock().write_all(&json)
-        } else {
-            std::fs::write(path, json)
-        }
+        to.write_all(&json)
     }
 }

@@ -29,10 +29,11 @@ use self::signals::Signals;
 pub(crate) use self::steps::stage;
 use crate::args::RunArgs;
 use crate::audit::{AuditLog, AuditLogError, Auditing};
+use crate::confine::{ConfineError, Confined, Confinement, Needs, Role};
 use crate::exit;
 use crate::limits;
 use crate::policy::{Policies, PolicyError, devices_suffice, opens_all_loopback};
-use crate::report::{Kernel, Report, ReportError};
+use crate::report::{Kernel, Report, ReportError, Sink};
 
 /// How long the engine may take to notice that the last process has gone.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -58,6 +59,8 @@ pub(crate) enum RunError {
     Network(#[from] network::AttachError),
     #[error(transparent)]
     Report(#[from] ReportError),
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     #[error("{what}")]
     Step { what: String },
     #[error("the namespaces ended before the command could start")]
@@ -76,6 +79,10 @@ pub(crate) struct Enforced {
     /// Host sockets are bound to their device.
     pin: bool,
     landlock: Landlock,
+    /// Processes inside can signal and trace only each other.
+    signals: Landlock,
+    /// What the supervisor has given up itself.
+    supervisor: Confined,
     /// What keeps UDP sockets of the host to their device when a control message names another.
     sends: Sends,
 }
@@ -100,10 +107,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let devices_suffice = devices_suffice(&layer);
     let list = args.publish.list()?;
     let traps = args.publish.traps(&list, devices_suffice);
+    let mut confinement = Confinement::begin(args.confine.confine, Role::Run)?;
+    // Files can only be made now.
     let audit = AuditLog::open(&args.audit)?;
+    let report = args.report.as_deref().map(Sink::open).transpose()?;
     // Before anything is started: on a host that cannot do this, nothing is.
     let supervisor = Supervisor::new()?;
-    let ports = args.publish.reserve(&list)?;
     let sends = match args.publish.confining(&list, devices_suffice) {
         None => Sends::NotNeeded,
         Some(_) if traps.messages => Sends::Trapped,
@@ -133,8 +142,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let child = steps::step(0, &plan, &theirs, &args.command)
         .map_err(|source| RunError::Call { call: "starting a process", source })?;
     drop(theirs);
-    // After the child, which keeps the user's limits and signal mask.
+    // After the child, which keeps the user's limits and signal mask, and in which root needs a
+    // capability to be root inside. It does nothing that shows before it is told to go on.
     limits::raise_open_files();
+    confinement.give_up_capabilities(!list.is_empty())?;
+    let ports = args.publish.reserve(&list)?;
     let signals = Signals::catch().map_err(|source| RunError::Call { call: "signalfd", source })?;
     let audit = audit
         .map(AuditLog::start)
@@ -153,6 +165,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
 
     let mut session = Session {
         args,
+        confinement,
+        report,
+        writes_memory: traps.names || traps.messages,
         supervisor,
         host_loopback: opens_all_loopback(&policy),
         pin,
@@ -165,6 +180,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         early: Vec::new(),
         container: None,
         landlock: Landlock::NotSupported,
+        signals: Landlock::NotSupported,
         sends,
         features: None,
         status: None,
@@ -176,6 +192,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
 /// A command on its way from nothing to its exit status.
 struct Session<'a> {
     args: &'a RunArgs,
+    confinement: Confinement,
+    report: Option<Sink>,
+    /// By the traps that there are.
+    writes_memory: bool,
     supervisor: Supervisor,
     /// An attached network may lead to the host's loopback.
     host_loopback: bool,
@@ -192,6 +212,7 @@ struct Session<'a> {
     early: Vec<Signal>,
     container: Option<Container>,
     landlock: Landlock,
+    signals: Landlock,
     sends: Sends,
     features: Option<Features>,
     status: Option<u8>,
@@ -245,12 +266,20 @@ impl Session<'_> {
                 self.network = network::attach(self.args.net, pid, self.host_loopback)?;
                 self.control.go().map_err(|source| RunError::Call { call: "sendmsg", source })?;
             }
-            (Message::Listener { netns_cookie, landlock }, Some(fd)) => {
+            (Message::Listener { netns_cookie, landlock, signals }, Some(fd)) => {
                 // A second one could only come from a step that the command took over.
                 let Some(settings) = self.settings.take() else { return Ok(()) };
                 let listener = Listener::from_fd(fd)?;
                 self.features = Some(listener.features());
                 self.landlock = landlock;
+                self.signals = signals;
+                // All children run, and no word of the command has been heard.
+                let network = self.network.as_ref().map(Attached::id);
+                self.confinement.complete(&Needs {
+                    writes_memory: self.writes_memory,
+                    removes_files: false,
+                    children: std::iter::once(self.child.id()).chain(network).collect(),
+                })?;
                 let settings = match netns_cookie {
                     Some(cookie) => settings.netns_cookie(cookie),
                     None => settings,
@@ -286,7 +315,7 @@ impl Session<'_> {
             container.wait(SETTLE);
         }
         let status = self.status;
-        if let Some(path) = &self.args.report {
+        if let Some(sink) = self.report {
             let report = Report {
                 version: env!("CARGO_PKG_VERSION"),
                 exit_status: status.unwrap_or(exit::OWN_FAILURE),
@@ -295,12 +324,14 @@ impl Session<'_> {
                     filter: self.container.is_some(),
                     pin: self.pin,
                     landlock: self.landlock,
+                    signals: self.signals,
+                    supervisor: self.confinement.so_far(),
                     sends: self.sends,
                 },
                 published: self.ports.published().collect(),
                 calls: self.container.as_ref().map(Container::stats),
             };
-            report.write(path)?;
+            report.write(sink)?;
         }
         result?;
         status.map(ExitCode::from).ok_or(RunError::Vanished)

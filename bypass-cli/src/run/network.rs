@@ -110,6 +110,11 @@ impl Attached {
         Ok(Self { child, listener, _life: life })
     }
 
+    /// The program's process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the program; the last thing that it said.
     fn end(&mut self) -> String {
         self.child.kill().ok();

@@ -50,7 +50,7 @@ pub(super) enum Message {
     /// then [`GO`] is awaited.
     Namespaces { pid: u32 },
     /// The filter is installed; its listener comes along.
-    Listener { netns_cookie: Option<u64>, landlock: Landlock },
+    Listener { netns_cookie: Option<u64>, landlock: Landlock, signals: Landlock },
     /// The command's process; its pidfd comes along.
     Command,
     /// execve failed with this errno.

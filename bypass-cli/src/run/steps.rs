@@ -16,6 +16,7 @@ use seccomp_notify::Listener;
 
 use super::plan::{Control, Message, Plan, STEPS};
 use super::{landlock, network, resolver};
+use crate::confine;
 use crate::exit;
 use crate::filter::{Traps, filter};
 
@@ -127,6 +128,9 @@ fn namespace(control: &Control, plan: &Plan, command: &[OsString]) -> Result<Exi
     if !control.wait_for_go().map_err(StepError::Control)? {
         return Err(StepError::Orphaned);
     }
+    // Whoever has attached a network has looked at us, and nobody else is to.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|errno| StepError::Capabilities(errno.into()))?;
     // A user other than root loses all capabilities at execve, unless they are ambient;
     // the next step needs them to mount /proc, and drops them.
     set_ambient(true).map_err(StepError::Capabilities)?;
@@ -188,9 +192,11 @@ fn run_command(
     rustix::thread::set_no_new_privs(true)
         .map_err(|errno| StepError::Capabilities(errno.into()))?;
     let landlock = landlock::restrict().map_err(StepError::Landlock)?;
+    // kill(0) reaches all of a process group, and so the supervisor and whoever started it.
+    let signals = confine::scope().map_err(StepError::Landlock)?;
     install_filter(plan.traps, |listener| {
         control
-            .send(&Message::Listener { netns_cookie, landlock }, Some(listener.as_fd()))
+            .send(&Message::Listener { netns_cookie, landlock, signals }, Some(listener.as_fd()))
             .map_err(StepError::Control)
     })?;
     let error = Command::new(program).args(arguments).exec();

@@ -27,6 +27,7 @@ use self::endpoint::{Endpoint, EndpointError};
 pub(crate) use self::endpoint::{SocketPathError, socket_path};
 use crate::args::ServeArgs;
 use crate::audit::{AuditLog, AuditLogError, Auditing};
+use crate::confine::{ConfineError, Confinement, Needs, Role};
 use crate::exit;
 use crate::limits;
 use crate::policy::{Policies, PolicyError};
@@ -53,6 +54,8 @@ pub(crate) enum ServeError {
     Endpoint(#[from] EndpointError),
     #[error("the supervisor cannot start")]
     Supervisor(#[from] StartError),
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     #[error("--pid-file {}: cannot be written", path.display())]
     PidFile { path: PathBuf, source: io::Error },
     #[error("--{option} {number}: no such descriptor was inherited")]
@@ -70,6 +73,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let path = socket_path(args.socket.as_deref())?;
     let ready_fd = args.ready_fd.map(|fd| inherited("ready-fd", fd)).transpose()?;
     let exit_fd = args.exit_fd.map(|fd| inherited("exit-fd", fd)).transpose()?;
+    let mut confinement = Confinement::begin(args.confine.confine, Role::Serve)?;
+    confinement.give_up_capabilities(!list.is_empty())?;
     // What is made here belongs to the user alone: the socket above all.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     limits::raise_open_files();
@@ -95,6 +100,12 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let containers = Arc::new(Containers::new(Supervisor::new()?, treatment, ended));
     let endpoint = Endpoint::bind(&path)?;
     let _pid_file = args.pid_file.clone().map(PidFile::write).transpose()?;
+    // Before anybody can connect to whom a container could talk.
+    confinement.complete(&Needs {
+        writes_memory: args.publish.confining(&list, true).is_some() || !list.is_empty(),
+        removes_files: true,
+        children: Vec::new(),
+    })?;
     tracing::info!(socket = %path.display(), "serving");
     if let Some(fd) = ready_fd {
         std::fs::File::from(fd).write_all(b"1").map_err(ServeError::Ready)?;

@@ -142,6 +142,7 @@ fn layers(rules: &[Rule]) -> Vec<Vec<&Rule>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "call numbers are small")]
 mod tests {
     use proptest::prelude::*;
 

@@ -8,6 +8,7 @@
 
 mod audit;
 mod client;
+mod confine;
 mod dns;
 mod egress;
 mod inside;
@@ -50,6 +51,7 @@ fn main() -> Result<ExitCode> {
         servers::SCENARIOS,
         dns::SCENARIOS,
         parking::SCENARIOS,
+        confine::SCENARIOS,
         leaks::SCENARIOS,
         leaks_published::SCENARIOS,
         leaks_udp::SCENARIOS,
