@@ -4,10 +4,12 @@
 CARGO ?= cargo
 # Passed to test programs: make e2e ARGS='policy'
 ARGS ?=
+WEAKEN = RUSTFLAGS="$$RUSTFLAGS --cfg bypass_weaken"
+WEAKENED = "$${CARGO_TARGET_DIR:-target}/weakened"
 # How many times as long as in CI: make soak SOAK=100
 SOAK ?= 20
 
-.PHONY: help build demo test fmt lint unit kernel e2e soak bench setup-build setup-demo setup-bench setup-test clean
+.PHONY: help build demo test fmt lint unit kernel e2e attack weakened soak bench setup-build setup-demo setup-bench setup-test clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -28,6 +30,7 @@ lint: ## Formatting, clippy and rustdoc, without warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --test e2e -- -D warnings
+	$(WEAKEN) $(CARGO) clippy --package bypass-cli --target-dir $(WEAKENED) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 
 unit: ## Tests that need no kernel feature and no privilege
@@ -40,6 +43,14 @@ kernel: ## Tests with real system calls, in namespaces of their own; no privileg
 e2e: setup-test ## The real program between real namespaces, peers and runtimes
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e $(CARGO) test --workspace --test e2e -- $(ARGS)
+
+attack: setup-test weakened ## Attacks on confinement, and which layer stops each of them; ARGS='NAME...' for some
+	$(CARGO) build --workspace --bins
+	$(CARGO) run --quiet --package test-support --bin attack -- $(ARGS)
+
+# For the attacks only: a build in which layers can be switched off, beside the others.
+weakened:
+	$(WEAKEN) $(CARGO) build --package bypass-cli --target-dir $(WEAKENED)
 
 soak: setup-test ## The tests for leaks, 20 times as long as in CI, about 20 minutes; SOAK=N for N times
 	$(CARGO) build --workspace --bins

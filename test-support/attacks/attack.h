@@ -69,7 +69,8 @@ static _Noreturn void reached(const char *how) { end("reached", how); }
 /* With the errno of the call that failed. */
 static _Noreturn void could_not(const char *call) {
     char why[200];
-    snprintf(why, sizeof why, "%s: %s", call, strerrorname_np(errno) ? strerrorname_np(errno) : "?");
+    const char *name = strerrorname_np(errno);
+    snprintf(why, sizeof why, "%s: %s", call, name ? name : "?");
     end("could not try", why);
 }
 
@@ -251,6 +252,14 @@ static void reach(int fd) {
     if (errno == EINPROGRESS) await(fd);
 }
 
+/* Sends with MSG_FASTOPEN, which connects. */
+static void reach_by_fastopen(int fd) {
+    int flags = MSG_FASTOPEN | MSG_NOSIGNAL;
+    set_blocking(fd, false);
+    if (sendto(fd, token, strlen(token), flags, &to.any, length(&to)) > 0) reached("sent");
+    if (errno == EINPROGRESS) await(fd);
+}
+
 /* A datagram was sent from this socket: shows that answers come, by sending the answer back. */
 static bool answered(int fd) {
     char answer[64];
@@ -264,6 +273,12 @@ static bool answered(int fd) {
 /* Sends a datagram there, and waits for the answer. */
 static void reach_by_datagram(int fd) {
     if (sendto(fd, token, strlen(token), 0, &to.any, length(&to)) < 0) return;
+    if (answered(fd)) reached("a datagram, and its answer");
+}
+
+/* Connects a UDP socket there, and sends. */
+static void reach_by_connected_datagram(int fd) {
+    if (connect(fd, &to.any, length(&to)) < 0 || send(fd, token, strlen(token), 0) < 0) return;
     if (answered(fd)) reached("a datagram, and its answer");
 }
 
@@ -363,7 +378,8 @@ int main(int argc, char **argv) {
         }
         int status = 0;
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-        if (WIFSIGNALED(status)) printf("{\"outcome\": \"killed\", \"why\": \"%s\"}\n", sigabbrev_np(WTERMSIG(status)));
+        if (WIFSIGNALED(status))
+            printf("{\"outcome\": \"killed\", \"why\": \"%s\"}\n", sigabbrev_np(WTERMSIG(status)));
         fflush(stdout);
     }
     return 0;

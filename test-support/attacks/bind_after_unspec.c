@@ -1,4 +1,5 @@
-/* Dissolves a connection that is allowed, binds a duplicate of the socket to a port, and listens. */
+/* Dissolves a connection that is allowed, binds a duplicate of the socket to a port, and
+ * listens. */
 #include "attack.h"
 
 static void attack(void) {

@@ -1,4 +1,5 @@
-/* Connects with lengths of the address that are too long, too short, negative or wider than an int. */
+/* Connects with lengths of the address that are too long, too short, negative or wider than an
+ * int. */
 #include "attack.h"
 
 static void attack(void) {

@@ -8,7 +8,8 @@ static void attack(void) {
     struct iovec data = {&byte, 1};
     union { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; } control = {0};
     struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control,
+        .msg_iov = &data, .msg_iovlen = 1,
+        .msg_control = &control, .msg_controllen = sizeof control,
     };
     if (fork() == 0) {
         close(fd);

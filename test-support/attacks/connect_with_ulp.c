@@ -1,4 +1,5 @@
-/* Gives a connected host socket an upper layer protocol (TCP_ULP), dissolves it and connects a duplicate. */
+/* Gives a connected host socket an upper layer protocol (TCP_ULP), dissolves it and connects a
+ * duplicate. */
 #include "attack.h"
 
 static void attack(void) {

@@ -1,4 +1,5 @@
-/* Binds a UNIX socket, has another thread put a TCP socket of the host in its place meanwhile, and has that listen in the same way. */
+/* Binds a UNIX socket, has another thread put a TCP socket of the host in its place meanwhile,
+ * and has that listen in the same way. */
 #include "attack.h"
 static void call(int fd) { bind(fd, &to.any, length(&to)); }
 static bool won(void) {

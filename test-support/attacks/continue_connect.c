@@ -1,4 +1,5 @@
-/* Connects a UNIX socket, which only the caller can, and has another thread put a host socket in its place meanwhile. */
+/* Connects a UNIX socket, which only the caller can, and has another thread put a host socket
+ * in its place meanwhile. */
 #include "attack.h"
 static void call(int fd) { connect(fd, &to.any, length(&to)); }
 static bool won(void) { return connected_to(host, &to); }

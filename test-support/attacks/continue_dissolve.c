@@ -1,4 +1,5 @@
-/* Dissolves a UNIX socket with connect(AF_UNSPEC), has another thread put a UDP socket of the host in its place meanwhile, and sends from that when it is bound to no device any more. */
+/* Dissolves a UNIX socket with connect(AF_UNSPEC), has another thread put a UDP socket of the
+ * host in its place meanwhile, and sends from that when it is bound to no device any more. */
 #include "attack.h"
 static void call(int fd) { connect(fd, &unspec_address, sizeof unspec_address); }
 static bool won(void) { return !connected_to(host, &remote); }

@@ -1,14 +1,6 @@
-/* Dissolves a UNIX socket with connect(AF_UNSPEC), has another thread put a published UDP socket in its place meanwhile, and sends from that when it is bound to no device any more. */
-#include "attack.h"
-
-static char answer[64];
-
-/* Whether the answer has come, by way of whoever passes on what is sent to the port. */
-static bool heard(void) {
-    ssize_t len = recv(host, answer, sizeof answer - 1, MSG_DONTWAIT);
-    if (len > 0) answer[len] = 0;
-    return len > 0 && !strncmp(answer, "answer", 6);
-}
+/* Dissolves a UNIX socket with connect(AF_UNSPEC), has another thread put a published UDP
+ * socket in its place meanwhile, and sends from that when it is bound to no device any more. */
+#include "heard.h"
 
 static void call(int fd) { connect(fd, &unspec_address, sizeof unspec_address); }
 static bool won(void) { return !connected_to(host, &remote); }

@@ -1,4 +1,5 @@
-/* Dissolves a UNIX socket with connect(AF_UNSPEC), has another thread put a UDP socket of the host in its place meanwhile, and receives from everybody with that. */
+/* Dissolves a UNIX socket with connect(AF_UNSPEC), has another thread put a UDP socket of the
+ * host in its place meanwhile, and receives from everybody with that. */
 #include "attack.h"
 static void call(int fd) { connect(fd, &unspec_address, sizeof unspec_address); }
 static bool won(void) { return !connected_to(host, &remote); }

@@ -1,4 +1,5 @@
-/* Sends with MSG_FASTOPEN (sendmsg), which connects, from a host socket whose connect was refused. */
+/* Sends with MSG_FASTOPEN (sendmsg), which connects, from a host socket whose connect was
+ * refused. */
 #include "attack.h"
 
 static void attack(void) {

@@ -1,18 +1,5 @@
 /* Connects a host socket whose connect was refused by connect(2) of 32-bit x86 (int 0x80). */
-#include "attack.h"
-
-/* A call of 32-bit x86 from a 64-bit program; pointers must be below 4 GiB. */
-static long i386(long number, long b, long c, long d) {
-    long result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(b), "c"(c), "d"(d) : "memory", "r8", "r9", "r10", "r11");
-    return (int)result;
-}
-
-static void *low(size_t size) {
-    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-    if (at == MAP_FAILED) could_not("mmap");
-    return at;
-}
+#include "i386.h"
 
 static void attack(void) {
     int fd = refused();

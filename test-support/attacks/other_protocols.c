@@ -3,11 +3,19 @@
 
 static void attack(void) {
     static const int kinds[][3] = {
-        {0, SOCK_STREAM, 132 /* SCTP */}, {0, SOCK_SEQPACKET, 132}, {0, 6 /* SOCK_DCCP */, 33},
-        {0, SOCK_DGRAM, 136 /* UDP-Lite */}, {0, SOCK_DGRAM, IPPROTO_ICMP}, {0, SOCK_RAW, IPPROTO_TCP},
-        {0, SOCK_RAW, IPPROTO_UDP}, {AF_PACKET, SOCK_RAW, 0}, {AF_NETLINK, SOCK_RAW, 0},
-        {43 /* AF_SMC */, SOCK_STREAM, 0}, {40 /* AF_VSOCK */, SOCK_STREAM, 0},
-        {30 /* AF_TIPC */, SOCK_STREAM, 0}, {44 /* AF_XDP */, SOCK_RAW, 0}, {21 /* AF_RDS */, SOCK_SEQPACKET, 0},
+        {0, SOCK_STREAM, 132 /* SCTP */},
+        {0, SOCK_SEQPACKET, 132},
+        {0, 6 /* SOCK_DCCP */, 33},
+        {0, SOCK_DGRAM, 136 /* UDP-Lite */},
+        {0, SOCK_DGRAM, IPPROTO_ICMP},
+        {0, SOCK_RAW, IPPROTO_TCP},
+        {0, SOCK_RAW, IPPROTO_UDP},
+        {AF_PACKET, SOCK_RAW, 0},
+        {AF_NETLINK, SOCK_RAW, 0},
+        {43 /* AF_SMC */, SOCK_STREAM, 0},
+        {30 /* AF_TIPC */, SOCK_STREAM, 0},
+        {44 /* AF_XDP */, SOCK_RAW, 0},
+        {21 /* AF_RDS */, SOCK_SEQPACKET, 0},
     };
     bool any = false;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {

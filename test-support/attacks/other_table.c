@@ -1,4 +1,5 @@
-/* Dissolves, in a thread with a descriptor table of its own, a UDP socket of the host whose number is that of a UNIX socket for the other threads. */
+/* Dissolves, in a thread with a descriptor table of its own, a UDP socket of the host whose
+ * number is that of a UNIX socket for the other threads. */
 #include "attack.h"
 static int number, fd;
 

@@ -1,4 +1,5 @@
-/* Dissolves a connection to a published port of its own, and sends from a duplicate with MSG_FASTOPEN. */
+/* Dissolves a connection to a published port of its own, and sends from a duplicate with
+ * MSG_FASTOPEN. */
 #include "attack.h"
 
 static void attack(void) {
@@ -6,7 +7,5 @@ static void attack(void) {
     (void)client;
     int copy = must(dup(fd), "dup");
     must(unspec(fd), "connect(AF_UNSPEC)");
-    set_blocking(copy, false);
-    if (sendto(copy, token, strlen(token), MSG_FASTOPEN | MSG_NOSIGNAL, &to.any, length(&to)) > 0) reached("sent");
-    if (errno == EINPROGRESS) await(copy);
+    reach_by_fastopen(copy);
 }

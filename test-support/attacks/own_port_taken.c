@@ -1,5 +1,5 @@
-/* Stops listening on a published port that another program of the host takes at once, and connects
- * to it as to its own. */
+/* Stops listening on a published port that another program of the host takes at once, and
+ * connects to it as to its own. */
 #include "attack.h"
 
 static void attack(void) {
@@ -13,7 +13,8 @@ static void attack(void) {
         close(server);
         for (int i = 0; i < 20; i++) {
             int fd = fresh(SOCK_STREAM);
-            if (connect(fd, &own.any, length(&own)) == 0) send(fd, token, strlen(token), MSG_NOSIGNAL);
+            if (connect(fd, &own.any, length(&own)) == 0)
+                send(fd, token, strlen(token), MSG_NOSIGNAL);
             close(fd);
         }
     }

@@ -1,4 +1,5 @@
-/* Dissolves a connection to a published port of its own, and connects a duplicate of the socket. */
+/* Dissolves a connection to a published port of its own, and connects a duplicate of the
+ * socket. */
 #include "attack.h"
 
 static void attack(void) {

@@ -14,7 +14,8 @@ static void attack(void) {
     };
     struct sock_fprog filter = {sizeof program / sizeof *program, program};
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl");
-    int listener = must(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter), "seccomp");
+    int flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    int listener = must(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter), "seccomp");
     if (fork() == 0) {
         reach(fresh(SOCK_STREAM));
         _exit(0);

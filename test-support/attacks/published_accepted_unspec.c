@@ -1,4 +1,5 @@
-/* Dissolves a connection that a published listener has accepted, and connects a duplicate of the socket. */
+/* Dissolves a connection that a published listener has accepted, and connects a duplicate of
+ * the socket. */
 #include "attack.h"
 
 static void attack(void) {

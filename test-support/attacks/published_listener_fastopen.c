@@ -4,7 +4,5 @@
 static void attack(void) {
     int fd = listener();
     shutdown(fd, SHUT_RDWR);
-    set_blocking(fd, false);
-    if (sendto(fd, token, strlen(token), MSG_FASTOPEN | MSG_NOSIGNAL, &to.any, length(&to)) > 0) reached("sent");
-    if (errno == EINPROGRESS) await(fd);
+    reach_by_fastopen(fd);
 }

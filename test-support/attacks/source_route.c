@@ -1,17 +1,6 @@
 /* Sets a source route (IPV6_RTHDR, IPV6_2292PKTOPTIONS, IP_OPTIONS) on sockets of the host, and
  * sends. */
-#include "attack.h"
-
-/* An IPv6 source route by way of `to`, wherever the packet goes in the end. */
-struct route {
-    uint8_t next, length, type, left, last, flags;
-    uint16_t tag;
-    struct in6_addr segments[2];
-};
-
-static struct route by_way_of(void) {
-    return (struct route){.length = 4, .type = 4, .left = 1, .last = 1, .segments = {{{{0}}}, to.v6.sin6_addr}};
-}
+#include "route.h"
 
 /* Loose source and record route of RFC 791, by way of `to`. */
 static void set_v4(int fd) {

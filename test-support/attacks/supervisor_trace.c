@@ -1,4 +1,5 @@
-/* Traces, reads and takes descriptors from every process that is not its own, the supervisor if it can. */
+/* Traces, reads and takes descriptors from every process that is not its own, the supervisor if
+ * it can. */
 #include "attack.h"
 #include <sys/ptrace.h>
 #include <dirent.h>

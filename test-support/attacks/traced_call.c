@@ -4,6 +4,7 @@
 #include <sys/ptrace.h>
 #include <sys/user.h>
 
+#ifdef __x86_64__
 static void attack(void) {
     int fd = refused();
     set_blocking(fd, false);
@@ -24,3 +25,9 @@ static void attack(void) {
     }
     await(fd);
 }
+#else
+static void attack(void) {
+    errno = ENOSYS;
+    could_not("registers of x86-64");
+}
+#endif

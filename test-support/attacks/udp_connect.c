@@ -1,8 +1,4 @@
 /* Connects a UDP socket to it, and sends. */
 #include "attack.h"
 
-static void attack(void) {
-    int fd = fresh(SOCK_DGRAM);
-    if (connect(fd, &to.any, length(&to)) == 0 && send(fd, token, strlen(token), 0) > 0 && answered(fd))
-        reached("a datagram, and its answer");
-}
+static void attack(void) { reach_by_connected_datagram(fresh(SOCK_DGRAM)); }

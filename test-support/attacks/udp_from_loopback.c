@@ -1,4 +1,5 @@
-/* Sends to a service at another address of the host by sendmsg, with a source address on loopback (IP_PKTINFO). */
+/* Sends to a service at another address of the host by sendmsg, with a source address on
+ * loopback (IP_PKTINFO). */
 #include "attack.h"
 
 static void attack(void) {

@@ -20,8 +20,10 @@ pub enum Verdict {
     StoppedTogether(Vec<Layer>),
     /// It does not, by what the kernel has for everybody.
     StoppedBy(&'static str),
-    /// It does not, and neither does it with the layers off, as [`Attack::never`] explains.
+    /// It does not, and neither does it with the layers off, as [its reason](field@Attack::never) explains.
     Never,
+    /// It cannot be tried there: this call fails, whatever is switched off.
+    NotTried(String),
     /// It does not, and neither does it with the layers off that are said to stop it: nothing is
     /// shown by this.
     NotShown(String),
@@ -53,12 +55,12 @@ pub fn judge(field: &Field<'_>, attack: &Attack, environment: Environment) -> Re
         run = field.run(attack, free, &layers)?;
     }
     if run.reach.is_none() {
-        return Ok(if run.said.iter().any(lacks_kernel) {
-            Verdict::NotInKernel
-        } else if attack.never.is_some() {
-            Verdict::Never
-        } else {
-            Verdict::NotShown(run.excuse())
+        let failed = run.said.iter().find_map(failed_call);
+        return Ok(match failed {
+            Some(call) if LACKS.iter().any(|errno| call.ends_with(errno)) => Verdict::NotInKernel,
+            _ if attack.never.is_some() => Verdict::Never,
+            Some(call) => Verdict::NotTried(call.to_owned()),
+            None => Verdict::NotShown(run.excuse()),
         });
     }
     if let Some(what) = stopped_by {
@@ -77,11 +79,11 @@ pub fn judge(field: &Field<'_>, attack: &Attack, environment: Environment) -> Re
     Ok(if alone.is_empty() { Verdict::StoppedTogether(layers) } else { Verdict::Stopped(alone) })
 }
 
-/// Whether an attack that nothing of ours stops could not be tried.
-fn lacks_kernel(said: &Value) -> bool {
-    let why = said.get("why").and_then(Value::as_str).unwrap_or_default();
-    said.get("outcome").is_some_and(|outcome| outcome == "could not try")
-        && ["ENOENT", "ENOSYS", "ENOPROTOOPT", "EPROTONOSUPPORT"]
-            .iter()
-            .any(|errno| why.ends_with(errno))
+/// The call without which an attack cannot be tried.
+fn failed_call(said: &Value) -> Option<&str> {
+    let failed = said.get("outcome").is_some_and(|outcome| outcome == "could not try");
+    said.get("why").and_then(Value::as_str).filter(|_| failed)
 }
+
+/// What calls that the kernel was built without fail with, where nothing of ours is in the way.
+const LACKS: [&str; 4] = ["ENOENT", "ENOSYS", "ENOPROTOOPT", "EPROTONOSUPPORT"];

@@ -34,6 +34,7 @@ pub fn cell(attack: &Attack, verdict: &Verdict) -> String {
         Verdict::StoppedTogether(layers) => names(layers, " with "),
         Verdict::StoppedBy(what) => format!("*{what}*"),
         Verdict::Never => "*never*".to_owned(),
+        Verdict::NotTried(call) => format!("not tried: {call}"),
         Verdict::NotShown(why) => format!("NOT SHOWN: {why}"),
     }
 }
@@ -91,7 +92,9 @@ pub fn markdown(rows: &[Row]) -> Result<String> {
         writeln!(text, "|---|---|{}", "---|".repeat(names.len()))?;
         for row in rows {
             let cells: Vec<_> = Environment::ALL.iter().map(|one| row.cell(*one)).collect();
-            let (program, tries) = (row.attack.program, row.attack.tries()?);
+            let program = row.attack.program;
+            let never = row.attack.never.map(|why| format!(" Never gets through: {why}."));
+            let tries = row.attack.tries()? + &never.unwrap_or_default();
             writeln!(text, "| `{program}` | {tries} | {} |", cells.join(" | "))?;
         }
     }
@@ -127,6 +130,12 @@ pub fn expected<'a>(
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>())
         .find(|cells| cells.first() == Some(&name.as_str()))
         .and_then(|cells| cells.get(column).copied())
+}
+
+/// Whether the attack gets through, as the page says.
+#[must_use]
+pub fn reaches(expected: &str) -> bool {
+    expected.starts_with(REACHED)
 }
 
 /// Whether a verdict is what was expected. A race need not be won every time, and a kernel may lack

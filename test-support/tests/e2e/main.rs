@@ -6,6 +6,7 @@
     reason = "JSON is indexed, which answers null for what is not there"
 )]
 
+mod attack;
 mod audit;
 mod client;
 mod confine;
@@ -43,6 +44,7 @@ fn main() -> Result<ExitCode> {
         policy::SCENARIOS,
         audit::SCENARIOS,
         rules::SCENARIOS,
+        attack::SCENARIOS,
         publish::SCENARIOS,
         reserve::SCENARIOS,
         publish_table::SCENARIOS,

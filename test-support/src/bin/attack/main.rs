@@ -22,6 +22,7 @@ fn main() -> Result<ExitCode> {
         install_weakened(&world)?;
         without_switches(&world)?;
         let field = Field::new(&world)?;
+        let field = if options.runs { field.telling(|run| println!("    {run}")) } else { field };
         let (mut rows, mut surprises) = (Vec::new(), Vec::new());
         let started = Instant::now();
         for (section, attacks) in SECTIONS {
@@ -76,6 +77,8 @@ fn line<S: AsRef<str>>(first: &str, cells: &[S]) -> String {
 struct Options {
     /// Only these.
     attacks: Vec<String>,
+    /// Print every run.
+    runs: bool,
     /// Write the tables in Markdown to this file.
     markdown: Option<PathBuf>,
     /// Write everything in JSON to this file.
@@ -84,13 +87,17 @@ struct Options {
     update: Option<PathBuf>,
 }
 
-const USAGE: &str = "attack [--markdown FILE] [--json FILE] [--update FILE] [ATTACK]...";
+const USAGE: &str = "attack [--runs] [--markdown FILE] [--json FILE] [--update FILE] [ATTACK]...";
 
 impl Options {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
         while let Some(word) = words.next() {
             let file = match word.as_str() {
+                "--runs" => {
+                    options.runs = true;
+                    continue;
+                }
                 "--markdown" => &mut options.markdown,
                 "--json" => &mut options.json,
                 "--update" => &mut options.update,
