@@ -197,7 +197,6 @@ fn in_a_process_of_its_own(test: &str, confined: &str) {
 const TRIED: &str = "all was tried";
 
 /// Without the list, no attempt ends as the list would have it.
-#[expect(clippy::print_stdout, reason = "told to the test that has started us")]
 fn try_all(confined: bool) {
     assert!(FILES.iter().all(|name| Path::new(name).exists()));
     if confined {
