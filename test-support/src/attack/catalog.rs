@@ -3,6 +3,7 @@
 //! What an attack tries is said in the comment that its source begins with.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use self::Goal::{
@@ -132,8 +133,12 @@ impl Attack {
         }
         let mut gcc = world.on_host("gcc");
         gcc.args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]);
-        gcc.arg(program).arg(self.source());
+        gcc.arg(&program).arg(self.source());
         process::run(&mut gcc, PATIENCE)?.success()?;
+        // A copy that nobody but root may read.
+        let opaque = program.with_file_name(format!("{}-opaque", self.program));
+        fs::copy(&program, &opaque)?;
+        fs::set_permissions(&opaque, fs::Permissions::from_mode(0o711))?;
         Ok(())
     }
 }
@@ -190,6 +195,8 @@ const TCP: &[Attack] = &[
 
 const PUBLISHED: &[Attack] = &[
     Attack::new("published_bound", Loopback, &[Again, Landlock]).publishes(),
+    Attack::new("published_bound_fastopen", Loopback, &[FastOpen]).publishes(),
+    Attack::new("published_bound_io_uring", Loopback, &[IoUring, Landlock]).publishes(),
     Attack::new("published_listener", Loopback, &[Again, Landlock]).publishes(),
     Attack::new("published_listener_fastopen", Loopback, &[FastOpen]).publishes(),
     Attack::new("published_accepted_unspec", Loopback, &[Again, Landlock]).publishes(),
@@ -208,11 +215,14 @@ const UDP: &[Attack] = &[
     Attack::new("udp_pktinfo", EverySpelling, &[Sends, Control, Udp, Profile]),
     Attack::new("udp_unspec", Loopback, &[Again, Pin, Udp, Profile]),
     Attack::new("udp_unpin", Loopback, &[Pin, Udp, Profile]),
+    Attack::new("udp_device_before", Loopback, &[Pin, Udp, Profile])
+        .never("a socket with such an option stays in the container"),
     Attack::new("io_uring_sendmsg", Loopback, &[IoUring, Udp, Profile]),
     Attack::new("published_udp_sendto", Loopback, &[Pin, Profile]).publishes(),
     Attack::new("published_udp_connect", Loopback, &[Again, Pin, Profile]).publishes(),
     Attack::new("published_udp_unspec", Loopback, &[Again, Pin, Profile]).publishes(),
     Attack::new("published_udp_pktinfo", Loopback, &[Sends, Control, Profile]).publishes(),
+    Attack::new("opaque_sendmsg", Loopback, &[Sends, Udp, Profile]),
     Attack::new("other_table", Loopback, &[Threads, Udp, Profile]),
     Attack::new("continue_dissolve", Loopback, &[Udp, Profile]).races(),
     Attack::new("continue_sendmsg", Loopback, &[Udp, Profile]).races(),
@@ -244,6 +254,7 @@ const DENIED: &[Attack] = &[
     Attack::new("continue_connect", Denied, &[Landlock]).races(),
     Attack::new("udp_connect", Denied, &[Policy, Udp, Profile]),
     Attack::new("udp_sendto", Denied, &[Sends, Udp, Profile]),
+    Attack::new("opaque_sendto", Denied, &[Sends, Udp, Profile]),
     Attack::new("udp_sendmsg", Denied, &[Sends, Udp, Profile]),
     Attack::new("udp_sendmmsg", Denied, &[Sends, Udp, Profile]),
     Attack::new("published_udp_sendto", Denied, &[Sends, Profile]).publishes(),
