@@ -19,6 +19,7 @@
 mod calls;
 mod capabilities;
 
+use bypass_core::weaken::{self, Layer};
 use landlock::{
     ABI, Access as _, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetError,
     RulesetStatus, Scope,
@@ -132,6 +133,9 @@ impl Confinement {
 /// Keeps signals, tracing and connections to abstract UNIX sockets of the calling thread, and of
 /// what it starts, to what it starts. From Linux 6.12 on.
 pub(crate) fn scope() -> Result<Landlock, RulesetError> {
+    if weaken::is_off(Layer::Landlock) {
+        return Ok(Landlock::NotSupported);
+    }
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .scope(Scope::from_all(ABI::V6))?

@@ -208,7 +208,7 @@ impl<K: Kernel> Engine<K> {
             return self.stay(k, note, call, Reason::SourceAddress, now);
         }
         let place = Place::Host { pin: device.filter(|_| self.facts.pin) };
-        let twin = match k.twin(call.target.tid, &call.sock, &call.id, place) {
+        let twin = match self.twin(k, call.target.tid, &call.sock, &call.id, place) {
             Ok(twin) => twin,
             Err(TwinError::Option(name)) => {
                 tracing::debug!(option = name, "not copyable");

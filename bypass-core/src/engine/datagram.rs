@@ -155,8 +155,8 @@ impl<K: Kernel> Engine<K> {
         let wanted = Wanted { protocol: Protocol::Udp, domain: id.domain, v6_only, addr };
         let (choice, pin) = self.choose_on_host(k, &wanted).ok_or(refused)?;
         let place = Place::Server { pin };
-        let twin = k
-            .twin(target.tid, sock, id, place)
+        let twin = self
+            .twin(k, target.tid, sock, id, place)
             .and_then(|twin| k.finish(&twin, sock, id, place).map(|()| twin))
             .map_err(|_unmade| refused)?;
         k.bind_published(&twin, &choice, pin, Some(sock)).map_err(|_unbound| refused)?;

@@ -36,6 +36,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -103,12 +104,21 @@ pub(crate) struct Engine<K: Kernel> {
     /// UDP sockets that stay in the container.
     inside: Decided,
     auditor: Option<Auditor>,
+    /// Whether the container may hold a UDP socket of the host.
+    has_datagrams: Cell<bool>,
 }
 
 impl<K: Kernel> Engine<K> {
     pub(crate) fn new(facts: Facts, stats: Arc<Stats>) -> Self {
         let parked = Lot::new(facts.max_waiting);
-        Self { facts, stats, parked, inside: Decided::default(), auditor: None }
+        Self {
+            facts,
+            stats,
+            parked,
+            inside: Decided::default(),
+            auditor: None,
+            has_datagrams: Cell::new(false),
+        }
     }
 
     /// Tells this one what is judged.
@@ -219,6 +229,21 @@ impl<K: Kernel> Engine<K> {
             _ => ip,
         };
         Destination::of(SocketAddr::new(ip, dest.port()))
+    }
+
+    /// A socket that is to take the place of this one.
+    fn twin(
+        &self,
+        k: &mut K,
+        tid: i32,
+        sock: &K::Sock,
+        id: &Identity,
+        place: Place,
+    ) -> Result<K::Sock, TwinError> {
+        if id.is_udp() && place != Place::Container {
+            self.has_datagrams.set(true);
+        }
+        k.twin(tid, sock, id, place)
     }
 
     /// The verdict on a destination of a socket.

@@ -107,8 +107,8 @@ impl<K: Kernel> Engine<K> {
             return;
         }
         let place = Place::Server { pin };
-        let twin = k
-            .twin(tid, &sock, id, place)
+        let twin = self
+            .twin(k, tid, &sock, id, place)
             .and_then(|twin| k.finish(&twin, &sock, id, place).map(|()| twin));
         let inside = |k: &mut K| {
             let inside = k.twin(tid, &sock, id, Place::Container)?;

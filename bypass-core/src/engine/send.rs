@@ -43,9 +43,14 @@ const BATCH: u32 = 32;
 
 impl<K: Kernel> Engine<K> {
     pub(super) fn send(&mut self, k: &mut K, note: K::Note, target: Target, message: Message) {
-        let Ok(sock) = k.take(target.tid, target.fd) else {
+        let sock = match k.take(target.tid, target.fd) {
+            Ok(sock) => sock,
+            // A process that nobody may look into may have got a socket of the host from another.
+            Err(lost @ Lost::Denied) if self.has_datagrams.get() && !is_off(Layer::Sends) => {
+                return self.lost(k, note, lost);
+            }
             // Whatever is wrong with the descriptor, the kernel says it best.
-            return self.go_on(k, note);
+            Err(_) => return self.go_on(k, note),
         };
         let Some(id) = k.identity(&sock).filter(Identity::is_udp) else {
             return self.go_on(k, note);
@@ -234,8 +239,8 @@ impl<K: Kernel> Engine<K> {
         if k.has_waiting(sock) {
             return Err(Unreplaced::Waiting);
         }
-        let twin = k
-            .twin(target.tid, sock, id, place)
+        let twin = self
+            .twin(k, target.tid, sock, id, place)
             .and_then(|twin| k.finish(&twin, sock, id, place).map(|()| twin))
             .map_err(|_unmade| Unreplaced::Refused)?;
         self.keep_port(k, sock, &twin, id)?;

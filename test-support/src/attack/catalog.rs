@@ -11,9 +11,9 @@ use self::Goal::{
     Taken, Theft, Unix,
 };
 use super::Layer::{
-    self, Again, Bind, Control, FastOpen, Foreign, Init, IoUring, Landlock, Listen, LockedFilter,
-    Mptcp, Nested, OwnCall, Owner, Pin, Policy, Profile, Sends, Shutdown, SourceRoutes, Threads,
-    Udp,
+    self, Again, Bind, Confine, Control, FastOpen, Foreign, Init, IoUring, Landlock, Listen,
+    LockedFilter, Mptcp, Nested, OwnCall, Owner, Pin, Policy, Profile, Sends, Shutdown,
+    SourceRoutes, Threads, Udp,
 };
 use crate::World;
 use crate::failure::{Context, Result};
@@ -279,7 +279,7 @@ const OTHERS: &[Attack] = &[
     Attack::new("unix_abstract", Unix, &[]).kernel("network namespace"),
     Attack::new("unix_path", Unix, &[]).kernel("mount namespace"),
     // Without it, pid 1 has capabilities that the attack has not.
-    Attack::new("supervisor_trace", Theft, &[Init, Landlock])
+    Attack::new("supervisor_trace", Theft, &[Init, Landlock, Confine])
         .options(&["--map-root"])
         .kernel("namespaces"),
     Attack::new("supervisor_kill", Kill, &[]).kernel("process namespace"),

@@ -86,8 +86,9 @@ impl Environment {
             (Self::Run, _) => !matches!(layer, Layer::Profile),
             (_, Layer::Udp) => false,
             (Self::Published, _) => !matches!(layer, Layer::Profile),
-            // The first namespace that is seen is taken for the container's.
-            (_, Layer::Landlock | Layer::Init | Layer::Nested) => false,
+            // The first namespace that is seen is taken for the container's. Its own keep the
+            // supervisor out of its sight, confined or not.
+            (_, Layer::Landlock | Layer::Init | Layer::Confine | Layer::Nested) => false,
             (
                 Self::Eight,
                 Layer::FastOpen
@@ -120,11 +121,11 @@ impl Environment {
             Self::Host => {
                 let socket = world.runtime_dir().join("attack.sock");
                 let mut serve = arrangement.program(world)?;
-                serve
-                    .arg("serve")
-                    .arg("--socket")
-                    .arg(&socket)
-                    .args(["--ready-fd=1", "--exit-fd=0"]);
+                serve.arg("serve").arg("--socket").arg(&socket).args([
+                    "--ready-fd=1",
+                    "--exit-fd=0",
+                    "--confine=off",
+                ]);
                 let serve = ready(&mut serve)?;
                 let mut command = world.as_user("sh");
                 // With a descriptor that was left open.

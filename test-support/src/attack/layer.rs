@@ -49,6 +49,8 @@ pub enum Layer {
     Nested,
     /// Pid 1 of `run` may not be traced.
     Init,
+    /// The supervisor may not be traced either, and has confined itself.
+    Confine,
 }
 
 /// How a layer is switched off.
@@ -87,6 +89,7 @@ impl Layer {
             Self::Threads => "threads",
             Self::Nested => "nested",
             Self::Init => "init",
+            Self::Confine => "confine",
         }
     }
 
@@ -98,6 +101,7 @@ impl Layer {
             Self::Policy => Off::Options(&["--allow-host-loopback"]),
             Self::Udp => Off::Options(&["--udp", "connected"]),
             Self::Profile => Off::Options(&["--udp-sends", "free"]),
+            Self::Confine => Off::Options(&["--confine", "off"]),
             _ => Off::Weakened,
         }
     }

@@ -48,6 +48,22 @@ fn without_udp_nothing_is_switched() {
     assert_eq!(scene.counted("left", "protocol"), 1);
 }
 
+/// Such as one that a sibling has given a socket of the host, before it executed a program that
+/// nobody may read.
+#[test]
+fn who_cannot_be_looked_into_sends_nothing_once_there_are_host_sockets() {
+    let mut scene = scene(Udp::Connected);
+    let unseen = |scene: &mut Scene| {
+        scene.k.faults.insert(Fault::Take(Fail::Denied));
+        let answer = scene.send_to(REMOTE);
+        scene.k.faults.remove(&Fault::Take(Fail::Denied));
+        answer
+    };
+    assert_eq!(unseen(&mut scene), Some(Answer::Continue));
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(unseen(&mut scene), Some(Answer::Fail(Errno::ACCESS)));
+}
+
 #[test]
 fn without_udp_a_denied_address_is_refused_nevertheless() {
     for netns in [CONTAINER, NESTED] {
