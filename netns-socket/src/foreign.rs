@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+use crate::lines::find_line;
+
 /// A handle of one thread, or of its thread group on kernels before 6.9.
 ///
 /// Readable in `poll(2)` once what it names has exited. See [pidfd_open(2)].
@@ -184,20 +186,20 @@ fn pid(tid: i32) -> Result<Pid, PidFdError> {
 
 /// The thread group of a thread: `Tgid` of its status file.
 fn group_of(tid: i32) -> Result<i32, PidFdError> {
-    let status =
-        fs::read_to_string(format!("/proc/{tid}/status")).map_err(|source| {
-            match source.kind() {
-                io::ErrorKind::NotFound => PidFdError::Gone,
-                _ if source.raw_os_error() == Some(libc::ESRCH) => PidFdError::Gone,
-                _ => PidFdError::ReadStatus { source },
-            }
-        })?;
-    parse_tgid(&status).ok_or(PidFdError::Gone)
+    let file = fs::File::open(format!("/proc/{tid}/status"));
+    let group = file.and_then(|status| find_line(status, parse_tgid));
+    group
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => PidFdError::Gone,
+            _ if source.raw_os_error() == Some(libc::ESRCH) => PidFdError::Gone,
+            _ => PidFdError::ReadStatus { source },
+        })?
+        .ok_or(PidFdError::Gone)
 }
 
-fn parse_tgid(status: &str) -> Option<i32> {
-    // The first line is `Name:`, which the target chooses, but the kernel escapes line breaks.
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+/// The first line is `Name:`, which the target chooses, but the kernel escapes line breaks.
+fn parse_tgid(line: &[u8]) -> Option<i32> {
+    str::from_utf8(line.strip_prefix(b"Tgid:")?).ok()?.trim().parse().ok()
 }
 
 /// `PIDFD_THREAD` is `O_EXCL`.
@@ -215,9 +217,10 @@ mod tests {
 
     #[test]
     fn the_group_is_read_from_its_own_line() {
-        assert_eq!(parse_tgid("Name:\tx\nUmask:\t0022\nTgid:\t42\nPid:\t43\n"), Some(42));
-        assert_eq!(parse_tgid("Name:\tTgid:\t7\nTgid:\t42\n"), Some(42));
-        assert_eq!(parse_tgid("Name:\tx\n"), None);
+        let group = |status: &str| find_line(status.as_bytes(), parse_tgid).unwrap();
+        assert_eq!(group("Name:\tx\nUmask:\t0022\nTgid:\t42\nPid:\t43\n"), Some(42));
+        assert_eq!(group("Name:\tTgid:\t7\nTgid:\t42\n"), Some(42));
+        assert_eq!(group("Name:\tx\n"), None);
     }
 
     #[test]

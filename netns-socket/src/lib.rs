@@ -64,6 +64,7 @@ mod flags;
 mod foreign;
 mod identity;
 mod inside;
+mod lines;
 mod listener;
 mod namespace;
 mod netlink;
@@ -93,6 +94,7 @@ pub use crate::identity::{Domain, Identity, Kind, TcpState, own_netns_cookie, tc
 pub use crate::inside::{
     InsideError, MAX_AT_ONCE, socket_inside, sockets_inside, unprivileged_port_start,
 };
+pub use crate::lines::find_line;
 pub use crate::listener::listener_at;
 pub use crate::namespace::{Namespace, Within};
 pub use crate::pin::{PinError, Pinned, pin, pinned_to};

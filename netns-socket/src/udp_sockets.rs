@@ -5,7 +5,10 @@
 //! network namespace this costs the datagrams nothing.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io;
+
+use crate::lines::find_line;
 
 /// Those of these UDP sockets that are open in the calling thread's network namespace, by their inode
 /// numbers, as fstat(2) tells them ([proc_pid_net(5)]). Sockets that are neither bound nor connected
@@ -30,8 +33,8 @@ pub fn open_udp_sockets(inodes: impl IntoIterator<Item = u64>) -> io::Result<Has
             if missing.is_empty() {
                 return Ok(open);
             }
-            match std::fs::read_to_string(list) {
-                Ok(text) => open.extend(parse(&text).filter(|inode| missing.remove(inode))),
+            match File::open(list).and_then(|list| find_in(list, &mut missing, &mut open)) {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -44,9 +47,26 @@ pub fn open_udp_sockets(inodes: impl IntoIterator<Item = u64>) -> io::Result<Has
 /// others. None is to be missed in all of them. Only what is closed is looked for so often.
 const LOOKS: usize = 24;
 
-/// The tenth column, under a line of headings.
-fn parse(list: &str) -> impl Iterator<Item = u64> {
-    list.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().nth(INODE)?.parse().ok())
+/// Moves those that are on the list. Any process decides how long it is.
+fn find_in(
+    list: impl io::Read,
+    missing: &mut HashSet<u64>,
+    open: &mut HashSet<u64>,
+) -> io::Result<()> {
+    find_line(list, |line| {
+        if let Some(inode) = parse(line)
+            && missing.remove(&inode)
+        {
+            open.insert(inode);
+        }
+        missing.is_empty().then_some(())
+    })
+    .map(drop)
+}
+
+/// The tenth column, which has a word for a heading.
+fn parse(line: &[u8]) -> Option<u64> {
+    str::from_utf8(line).ok()?.split_ascii_whitespace().nth(INODE)?.parse().ok()
 }
 
 const INODE: usize = 9;
@@ -101,11 +121,7 @@ mod tests {
 
     #[test]
     fn other_lines_have_no_inode() {
-        assert_eq!(
-            parse("sl local\n 1: 00:35 00:0 07 0:0 0:0 0 0 0 77 2 p 0\nshort\n")
-                .collect::<Vec<_>>(),
-            [77]
-        );
-        assert_eq!(parse("").count(), 0);
+        let list = "sl local\n 1: 00:35 00:0 07 0:0 0:0 0 0 0 77 2 p 0\nshort\n";
+        assert_eq!(list.lines().filter_map(|line| parse(line.as_bytes())).collect::<Vec<_>>(), [77]);
     }
 }

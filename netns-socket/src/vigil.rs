@@ -84,9 +84,11 @@ impl Vigil {
     /// [`VigilError::ReadFdinfo`].
     pub fn open(&self) -> Result<Vec<Watched>, VigilError> {
         let path = format!("/proc/thread-self/fdinfo/{}", self.epoll.as_raw_fd());
-        let text =
-            std::fs::read_to_string(path).map_err(|source| VigilError::ReadFdinfo { source })?;
-        Ok(epoll::data_in(&text).map(Watched).collect())
+        let mut open = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| epoll::each_data(file, |data| open.push(Watched(data))))
+            .map_err(|source| VigilError::ReadFdinfo { source })?;
+        Ok(open)
     }
 }
 

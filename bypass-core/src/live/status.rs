@@ -1,11 +1,12 @@
 //! What `/proc/PID/status` tells of a thread (proc_pid_status(5)).
 
+use std::fs::File;
+
 use crate::audit::AuditedProcess;
 
 /// Whether the thread has this capability in its own user namespace (capabilities(7)).
 pub(super) fn has_capability(tid: i32, capability: u32) -> bool {
-    of(tid)
-        .and_then(|status| u64::from_str_radix(field(&status, "CapEff:")?.trim(), 16).ok())
+    field(tid, "CapEff:", |set| u64::from_str_radix(set.trim(), 16).ok())
         .is_some_and(|set| set & (1 << capability) != 0)
 }
 
@@ -14,27 +15,34 @@ pub(super) fn has_capability(tid: i32, capability: u32) -> bool {
 /// The owner of the directory would be cheaper to read, but that of a thread which is not dumpable
 /// is root, and it may make itself that.
 pub(super) fn effective_ids(tid: i32) -> Option<(u32, u32)> {
-    let status = of(tid)?;
-    Some((effective(field(&status, "Uid:")?)?, effective(field(&status, "Gid:")?)?))
+    // In one look: it may change them in between.
+    let mut uid = None;
+    let gid = find_line(tid, |line| {
+        uid = uid.or_else(|| line.strip_prefix("Uid:").and_then(effective));
+        line.strip_prefix("Gid:").and_then(effective)
+    });
+    uid.zip(gid)
 }
 
 /// The process of a thread, and the thread's name with whatever its program wrote there.
 pub(super) fn process(tid: i32) -> Option<AuditedProcess> {
-    let pid = field(&of(tid)?, "Tgid:")?.trim().parse().ok()?;
+    let pid = field(tid, "Tgid:", |pid| pid.trim().parse().ok())?;
+    // Some 16 bytes.
     let comm = std::fs::read(format!("/proc/{tid}/comm")).ok()?;
     let comm = String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned();
     Some(AuditedProcess { pid, comm })
 }
 
-/// The name of a program need not be UTF-8.
-fn of(tid: i32) -> Option<String> {
-    let status = std::fs::read(format!("/proc/{tid}/status")).ok()?;
-    Some(String::from_utf8_lossy(&status).into_owned())
+/// The line of the status that begins so. The name of a program stands before all others, but no
+/// line feed in it is written as such.
+fn field<T>(tid: i32, key: &str, mut parse: impl FnMut(&str) -> Option<T>) -> Option<T> {
+    find_line(tid, |line| parse(line.strip_prefix(key)?))
 }
 
-/// The name of a program stands before all others, but no line feed in it is written as such.
-fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(key))
+/// The name of a program need not be UTF-8; everything else is ASCII.
+fn find_line<T>(tid: i32, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
+    let status = File::open(format!("/proc/{tid}/status")).ok()?;
+    netns_socket::find_line(status, |line| find(str::from_utf8(line).ok()?)).ok()?
 }
 
 /// Of the real, effective, saved and file system id.
