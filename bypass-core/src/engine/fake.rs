@@ -4,8 +4,10 @@
 //! TCP's state machine as `connect` shows, and servers that accept, refuse or keep
 //! silent. It remembers what was done on the host, which is what confinement is about.
 
+mod strict;
+
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use netns_socket::{Domain, Egress, Identity, Kind, TcpState};
@@ -17,12 +19,15 @@ use crate::call::Message;
 use crate::ports::{Choice, Families, Index};
 
 use super::kernel::{Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError};
+pub(super) use strict::{Deed, Race, Strict};
 
 pub(super) const HOST: u64 = 1;
 pub(super) const CONTAINER: u64 = 2;
 pub(super) const NESTED: u64 = 3;
 /// The device behind every address but those on loopback.
 pub(super) const ETH: u32 = 2;
+/// `IPPROTO_UDP`
+const UDP: i32 = 17;
 
 /// What is at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub(super) struct FakeSock {
     pub(super) pin: Option<u32>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) v6_only: bool,
+    /// What a twin was made as.
+    pub(super) place: Option<Place>,
 }
 
 /// The steps that can be made to fail, once each.
@@ -115,6 +122,10 @@ pub(super) struct Fake {
     pub(super) lengths: Vec<(u64, u32)>,
     /// Names that were written to the target.
     pub(super) stored: Vec<RawSockAddr>,
+    /// Arguments of socketcall(2), by where they lie.
+    pub(super) args: HashMap<u64, [u32; 3]>,
+    pub(super) unroutable: HashSet<IpAddr>,
+    pub(super) strict: Strict,
 }
 
 /// An unanswered notification; tells the world if it is lost.
@@ -162,6 +173,9 @@ impl Default for Fake {
             sent: Vec::new(),
             lengths: Vec::new(),
             stored: Vec::new(),
+            args: HashMap::new(),
+            unroutable: HashSet::new(),
+            strict: Strict::default(),
         }
     }
 }
@@ -169,7 +183,6 @@ impl Default for Fake {
 impl Fake {
     /// A fresh socket at a number of the process; its index.
     pub(super) fn open(&mut self, fd: i32, netns: u64, domain: Domain, protocol: i32) -> usize {
-        let any = if domain == Domain::Inet6 { "[::]:0" } else { "0.0.0.0:0" };
         self.socks.push(FakeSock {
             netns,
             domain,
@@ -177,13 +190,16 @@ impl Fake {
             state: TcpState::Close,
             blocking: true,
             timeout: None,
-            local: any.parse().unwrap(),
+            local: any(domain),
             pin: None,
             peer: None,
             v6_only: false,
+            place: None,
         });
-        self.table.insert(fd, self.socks.len() - 1);
-        self.socks.len() - 1
+        let sock = self.socks.len() - 1;
+        self.table.insert(fd, sock);
+        self.strict.held.insert(sock);
+        sock
     }
 
     pub(super) fn at(&self, fd: i32) -> &FakeSock {
@@ -191,7 +207,13 @@ impl Fake {
     }
 
     fn hit(&mut self, fault: Fault) -> bool {
-        self.faults.remove(&fault)
+        let hit = self.faults.remove(&fault);
+        let gone =
+            [Fault::Take(Fail::Gone), Fault::Fetch(Fail::Gone), Fault::Dead, Fault::InstallGone];
+        if hit && gone.contains(&fault) {
+            self.strict.gone += 1;
+        }
+        hit
     }
 
     fn begin(&mut self, sock: &usize, addr: &RawSockAddr, blocking: bool) -> Step {
@@ -201,6 +223,7 @@ impl Fake {
             Err(malformed) => return Step::Failed(Errno::from_raw_os_error(malformed.errno())),
         };
         if decoded == SockAddr::Unspec {
+            self.unbind_with_connection(*sock);
             let sock = &mut self.socks[*sock];
             (sock.state, sock.peer) = (TcpState::Close, None);
             return Step::Done;
@@ -209,29 +232,33 @@ impl Fake {
         // Recorded before any look at the state: what was *asked* of a host socket counts.
         if fake.netns == HOST {
             self.host_connects.push((dest, fake.pin));
+            self.remember(*sock, |sock, held| Deed::Connect { sock, to: dest, held });
         }
-        if fake.protocol == libc::IPPROTO_UDP {
+        if fake.protocol == UDP {
             self.socks[*sock].peer = Some(dest);
+            self.bind_by_connection(*sock);
             return Step::Done;
         }
         let peer = self.peer_at(fake.netns, fake.peer.unwrap_or(dest));
         match fake.state {
             TcpState::Close | TcpState::SynSent => {
                 let first = fake.state == TcpState::Close;
-                let sock = &mut self.socks[*sock];
-                sock.peer = Some(fake.peer.unwrap_or(dest));
+                self.bind_by_connection(*sock);
+                let this = &mut self.socks[*sock];
+                this.peer = Some(fake.peer.unwrap_or(dest));
                 match peer {
                     Peer::Accepts if blocking || !first => {
-                        sock.state = TcpState::Established;
+                        this.state = TcpState::Established;
                         Step::Done
                     }
                     Peer::Refuses if blocking || !first => {
-                        sock.state = TcpState::Close;
-                        sock.peer = None;
+                        this.state = TcpState::Close;
+                        this.peer = None;
+                        self.unbind_with_connection(*sock);
                         Step::Failed(Errno::CONNREFUSED)
                     }
                     _ if first => {
-                        sock.state = TcpState::SynSent;
+                        this.state = TcpState::SynSent;
                         Step::InProgress
                     }
                     _ if blocking => Step::InProgress,
@@ -240,6 +267,18 @@ impl Fake {
             }
             _ => Step::Failed(Errno::ISCONN),
         }
+    }
+
+    fn begin_listening(&mut self, sock: usize) -> Result<(), Errno> {
+        self.strict.acts();
+        if self.socks[sock].protocol == UDP {
+            return Err(Errno::OPNOTSUPP);
+        }
+        if self.socks[sock].netns == HOST {
+            self.host_listens += 1;
+        }
+        self.socks[sock].state = TcpState::Listen;
+        Ok(())
     }
 
     fn peer_at(&self, netns: u64, addr: SocketAddr) -> Peer {
@@ -252,6 +291,8 @@ impl Kernel for Fake {
     type Sock = usize;
 
     fn take(&mut self, _tid: i32, fd: i32) -> Result<usize, Lost> {
+        self.meanwhile();
+        self.strict.reads();
         for (fail, lost) in [
             (Fail::Gone, Lost::Gone),
             (Fail::Denied, Lost::Denied),
@@ -261,10 +302,13 @@ impl Kernel for Fake {
                 return Err(lost);
             }
         }
-        self.table.get(&fd).copied().ok_or(Lost::Errno(Errno::BADF))
+        self.strict.taken = self.table.get(&fd).copied();
+        self.strict.taken.ok_or(Lost::Errno(Errno::BADF))
     }
 
     fn fetch(&mut self, _tid: i32, at: ForeignAddr, _len: u64) -> Result<RawSockAddr, Lost> {
+        self.meanwhile();
+        self.strict.reads();
         for (fail, lost) in [
             (Fail::Gone, Lost::Gone),
             (Fail::Denied, Lost::Denied),
@@ -274,11 +318,13 @@ impl Kernel for Fake {
                 return Err(lost);
             }
         }
-        self.memory.get(&at.raw()).copied().ok_or(Lost::Errno(Errno::FAULT))
+        self.strict.read = self.memory.get(&at.raw()).copied();
+        self.strict.read.ok_or(Lost::Errno(Errno::FAULT))
     }
 
-    fn fetch_args(&mut self, _tid: i32, _at: ForeignAddr) -> Result<[u32; 3], Lost> {
-        Err(Lost::Errno(Errno::FAULT))
+    fn fetch_args(&mut self, _tid: i32, at: ForeignAddr) -> Result<[u32; 3], Lost> {
+        self.strict.reads();
+        self.args.get(&at.raw()).copied().ok_or(Lost::Errno(Errno::FAULT))
     }
 
     fn gather(&mut self, tid: i32, message: &Message) -> Result<Option<RawSockAddr>, Lost> {
@@ -293,14 +339,17 @@ impl Kernel for Fake {
     }
 
     fn is_alive(&mut self, _note: &FakeNote) -> bool {
-        !self.hit(Fault::Dead)
+        let alive = !self.hit(Fault::Dead);
+        self.strict.proves(alive);
+        self.meanwhile();
+        alive
     }
 
     fn identity(&mut self, sock: &usize) -> Option<Identity> {
         let fake = &self.socks[*sock];
         Some(Identity {
             domain: fake.domain,
-            kind: if fake.protocol == libc::IPPROTO_UDP { Kind::Datagram } else { Kind::Stream },
+            kind: if fake.protocol == UDP { Kind::Datagram } else { Kind::Stream },
             protocol: fake.protocol,
             cookie: *sock as u64,
             netns_cookie: Some(fake.netns),
@@ -320,9 +369,12 @@ impl Kernel for Fake {
     }
 
     fn send(&mut self, sock: &usize, _flags: i32) -> Result<u32, Lost> {
+        self.strict.acts();
         let fake = &self.socks[*sock];
-        let to = self.gathered.and_then(|name| name.decode().ok()?.ip()).or(fake.peer);
-        self.sent.push((fake.netns, to.ok_or(Lost::Errno(Errno::DESTADDRREQ))?));
+        let named = self.gathered.map(|name| named(fake.domain, &name)).transpose()?.flatten();
+        let to = named.or(fake.peer).ok_or(Lost::Errno(Errno::DESTADDRREQ))?;
+        self.sent.push((fake.netns, to));
+        self.remember(*sock, |sock, _| Deed::Send { sock, to });
         Ok(3)
     }
 
@@ -364,6 +416,8 @@ impl Kernel for Fake {
     fn egress(&mut self, ip: IpAddr, _scope_id: u32) -> Egress {
         if ip.is_loopback() || self.on_lo.contains(&ip) {
             Egress::Loopback
+        } else if self.unroutable.contains(&ip) {
+            Egress::Unroutable(Errno::NETUNREACH)
         } else {
             Egress::Device { ifindex: self.devices.get(&ip).copied().unwrap_or(ETH) }
         }
@@ -392,6 +446,8 @@ impl Kernel for Fake {
         _id: &Identity,
         place: Place,
     ) -> Result<usize, TwinError> {
+        self.meanwhile();
+        self.strict.acts();
         if self.hit(Fault::TwinOption) {
             return Err(TwinError::Option("SO_TEST"));
         }
@@ -406,13 +462,13 @@ impl Kernel for Fake {
             return Err(TwinError::Pin);
         }
         let model = &self.socks[*model];
-        let any = if model.domain == Domain::Inet6 { "[::]:0" } else { "0.0.0.0:0" };
         let twin = FakeSock {
             netns,
             pin,
             state: TcpState::Close,
             peer: None,
-            local: any.parse().unwrap(),
+            local: any(model.domain),
+            place: Some(place),
             ..model.clone()
         };
         self.socks.push(twin);
@@ -420,7 +476,8 @@ impl Kernel for Fake {
     }
 
     fn connect_twin(&mut self, twin: &usize, addr: &RawSockAddr, blocking: bool) -> Step {
-        assert!(!self.table.values().any(|sock| sock == twin), "the target holds it already");
+        self.strict.acts();
+        assert!(!self.strict.held.contains(twin), "the target holds it already");
         self.begin(twin, addr, blocking)
     }
 
@@ -431,12 +488,14 @@ impl Kernel for Fake {
         _id: &Identity,
         _place: Place,
     ) -> Result<(), TwinError> {
+        self.meanwhile();
         if self.hit(Fault::Finish) { Err(TwinError::Make) } else { Ok(()) }
     }
 
     fn connect(&mut self, sock: &usize, addr: &RawSockAddr, blocking: bool) -> Step {
+        self.strict.acts();
         let fake = &self.socks[*sock];
-        let datagram = fake.protocol == libc::IPPROTO_UDP;
+        let datagram = fake.protocol == UDP;
         assert!(fake.netns != HOST || datagram, "a host socket was given an address again");
         self.begin(sock, addr, blocking)
     }
@@ -444,16 +503,17 @@ impl Kernel for Fake {
     fn probe(&mut self, sock: &usize, _blocking: bool) -> Probe {
         let FakeSock { netns, state, peer, .. } = self.socks[*sock];
         let waits_for = peer.map(|peer| self.peer_at(netns, peer));
-        let sock = &mut self.socks[*sock];
+        let this = &mut self.socks[*sock];
         match (state, waits_for) {
             (TcpState::Close, None) => Probe::Unconnected,
             // A connection that failed: the first to ask is told.
             (TcpState::Close, Some(_)) | (TcpState::SynSent, Some(Peer::Refuses)) => {
-                (sock.state, sock.peer) = (TcpState::Close, None);
+                (this.state, this.peer) = (TcpState::Close, None);
+                self.unbind_with_connection(*sock);
                 Probe::Answer(Step::Failed(Errno::CONNREFUSED))
             }
             (TcpState::SynSent, Some(Peer::Accepts)) => {
-                sock.state = TcpState::Established;
+                this.state = TcpState::Established;
                 Probe::Answer(Step::Done)
             }
             (TcpState::SynSent, _) => Probe::Answer(Step::InProgress),
@@ -462,7 +522,9 @@ impl Kernel for Fake {
     }
 
     fn bind(&mut self, sock: &usize, addr: &RawSockAddr) -> Result<(), Errno> {
+        self.strict.acts();
         let dest = addr.decode().ok().and_then(|addr| addr.ip()).ok_or(Errno::INVAL)?;
+        self.remember(*sock, |sock, held| Deed::Bind { sock, to: dest, held });
         self.socks[*sock].local = dest;
         Ok(())
     }
@@ -476,24 +538,22 @@ impl Kernel for Fake {
     }
 
     fn listen(&mut self, sock: &usize, _backlog: i32) -> Result<(), Errno> {
-        if self.socks[*sock].netns == HOST {
-            self.host_listens += 1;
-        }
-        self.socks[*sock].state = TcpState::Listen;
-        Ok(())
+        self.remember(*sock, |sock, _| Deed::Listen { sock, published: false });
+        self.begin_listening(*sock)
     }
 
     fn shut_down(&mut self, sock: &usize) {
+        self.strict.acts();
         self.shut.push(*sock);
     }
 
     fn dissolve(&mut self, sock: &usize) -> Result<(), Errno> {
         let fake = &self.socks[*sock];
-        let datagram = fake.protocol == libc::IPPROTO_UDP;
+        let datagram = fake.protocol == UDP;
         assert!(fake.netns != HOST || !datagram, "a pin was undone");
-        if self.unbinds_with_connection.contains(sock) {
-            self.socks[*sock].local.set_port(0);
-        }
+        self.strict.acts();
+        self.remember(*sock, |sock, _| Deed::Dissolve { sock });
+        self.unbind_with_connection(*sock);
         let sock = &mut self.socks[*sock];
         (sock.state, sock.peer) = (TcpState::Close, None);
         Ok(())
@@ -506,7 +566,11 @@ impl Kernel for Fake {
         pin: Option<u32>,
         _beside: Option<&usize>,
     ) -> Result<(), Errno> {
-        assert!(!self.table.values().any(|sock| sock == twin), "the target holds it already");
+        self.strict.acts();
+        assert!(!self.strict.held.contains(twin), "the target holds it already");
+        let instead = self.strict.taken.map(|sock| self.socks[sock].clone());
+        let choice_of = choice.clone();
+        self.remember(*twin, |sock, _| Deed::BindPublished { sock, instead, choice: choice_of });
         self.host_bind?;
         self.socks[*twin].local = choice.bind;
         self.host_binds.push((choice.bind, pin));
@@ -530,19 +594,21 @@ impl Kernel for Fake {
         indices: &[Index],
         addr: SocketAddr,
     ) {
+        self.strict.acts();
         assert!(self.answers.iter().all(|(id, _)| *id != note.id), "the target may be gone");
-        assert_eq!(self.socks[*sock].netns, CONTAINER);
+        assert_ne!(self.socks[*sock].netns, HOST);
         self.from_inside.extend(indices.iter().map(|index| (*index, addr)));
     }
 
     fn listen_published(
         &mut self,
         sock: &usize,
-        backlog: i32,
+        _backlog: i32,
         local: SocketAddr,
     ) -> Result<(), Errno> {
         assert_eq!(self.socks[*sock].local, local);
-        self.listen(sock, backlog)
+        self.remember(*sock, |sock, _| Deed::Listen { sock, published: true });
+        self.begin_listening(*sock)
     }
 
     fn settle_ports(&mut self) {}
@@ -562,6 +628,8 @@ impl Kernel for Fake {
     fn note_epoll(&mut self) {}
 
     fn transplant(&mut self, _tid: i32, _fd: i32, _old: &usize, _new: &usize) -> bool {
+        self.meanwhile();
+        self.strict.acts();
         !self.hit(Fault::Transplant)
     }
 
@@ -587,6 +655,9 @@ impl Kernel for Fake {
         if self.hit(Fault::InstallRefused) {
             return Installed::Refused;
         }
+        self.strict.acts();
+        self.remember(*sock, |sock, _| Deed::Install { sock });
+        self.strict.held.insert(*sock);
         self.table.insert(fd, *sock);
         Installed::Done
     }
@@ -611,5 +682,26 @@ impl Kernel for Fake {
 
     fn unwatch(&mut self, token: Token, _sock: &usize) {
         self.watched.remove(&token);
+    }
+}
+
+fn any(domain: Domain) -> SocketAddr {
+    let ip = match domain {
+        Domain::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+/// Where the kernel sends a datagram with this name; `None` is the peer.
+fn named(domain: Domain, name: &RawSockAddr) -> Result<Option<SocketAddr>, Lost> {
+    let malformed = Lost::Errno(Errno::INVAL);
+    if domain == Domain::Inet {
+        let v4 = name.decode_inet_or_unspec().map_err(|_malformed| malformed)?;
+        return v4.map(|v4| Some(v4.into())).ok_or(Lost::Errno(Errno::AFNOSUPPORT));
+    }
+    match name.decode().map_err(|_malformed| malformed)? {
+        SockAddr::Unspec => Ok(None),
+        other => other.ip().map(Some).ok_or(malformed),
     }
 }

@@ -24,11 +24,16 @@
 mod connect;
 mod control;
 mod datagram;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "single tests need more than the model"))]
+#[expect(clippy::indexing_slicing, clippy::panic, reason = "made to fail, where it must")]
 mod fake;
 mod inside;
 mod kernel;
 mod local;
+#[cfg(any(test, feature = "fuzzing"))]
+#[expect(clippy::indexing_slicing, clippy::panic, reason = "a rule that is broken is a panic")]
+pub(crate) mod model;
 mod names;
 mod parked;
 mod publish;
@@ -190,7 +195,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// How many calls wait.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn waiting(&self) -> usize {
         self.parked.len()
     }

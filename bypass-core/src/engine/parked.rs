@@ -62,7 +62,7 @@ impl<K: Kernel> Lot<K> {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn len(&self) -> usize {
         self.calls.len()
     }

@@ -3,6 +3,7 @@
 mod audit;
 mod datagrams;
 mod publishing;
+mod sequences;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

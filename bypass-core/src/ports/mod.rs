@@ -40,7 +40,7 @@ use self::backend::Reach;
 pub(crate) use self::backend::{OUTSIDE_V4, OUTSIDE_V6};
 pub use self::reserve::ReserveError;
 use self::slot::{Given, Slot};
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::table::Entry;
 pub(crate) use self::table::{Choice, Families, Index, Table, Wanted, in_family};
 use self::warden::Warden;

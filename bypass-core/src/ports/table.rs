@@ -3,6 +3,10 @@
 //! A [`Table`] has one [`Entry`] for every host address that was asked for, each of one
 //! family: a map without a host address is two of them, `0.0.0.0` and `[::]`.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[expect(clippy::panic, reason = "a rule that is broken is a panic")]
+mod rules;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use netns_socket::Domain;
