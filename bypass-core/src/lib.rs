@@ -50,6 +50,9 @@ mod audit;
 mod call;
 mod container;
 mod engine;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inside;
 mod live;
 mod outbox;

@@ -123,7 +123,7 @@ pub fn send_copied(
 const NAME: usize = 28;
 
 /// An address of any other form than the two IP families have gives none.
-fn decode_name(name: &[u8]) -> Option<SocketAddr> {
+pub(crate) fn decode_name(name: &[u8]) -> Option<SocketAddr> {
     let (family, rest) = name.split_first_chunk()?;
     let (port, rest) = rest.split_first_chunk()?;
     let port = u16::from_be_bytes(*port);
@@ -143,7 +143,7 @@ fn decode_name(name: &[u8]) -> Option<SocketAddr> {
 }
 
 /// The bytes of a `struct sockaddr_in` or `struct sockaddr_in6`, and how many they are.
-fn encode_name(address: SocketAddr) -> ([u8; NAME], usize) {
+pub(crate) fn encode_name(address: SocketAddr) -> ([u8; NAME], usize) {
     let mut name = [0; NAME];
     let port = address.port().to_be_bytes();
     let len = match address {
@@ -173,10 +173,10 @@ const HEADER: usize = (WORD + 8).next_multiple_of(WORD);
 const CONTROL: usize = HEADER + 20_usize.next_multiple_of(WORD);
 
 #[repr(align(8))]
-struct Control([u8; CONTROL]);
+pub(crate) struct Control(pub(crate) [u8; CONTROL]);
 
 /// The destination that the control messages tell.
-fn decode_control(mut control: &[u8]) -> Option<LocalAddress> {
+pub(crate) fn decode_control(mut control: &[u8]) -> Option<LocalAddress> {
     loop {
         let (len, rest) = control.split_first_chunk()?;
         let (level, rest) = rest.split_first_chunk()?;
@@ -216,7 +216,7 @@ fn decode_in6_pktinfo(data: &[u8]) -> Option<LocalAddress> {
 }
 
 /// A control message that gives the source of a datagram, and its length.
-fn encode_control(from: LocalAddress) -> (Control, usize) {
+pub(crate) fn encode_control(from: LocalAddress) -> (Control, usize) {
     let mut control = Control([0; CONTROL]);
     let scope = from.scope.to_ne_bytes();
     let (level, kind, data): (_, _, [&[u8]; 3]) = match &from.ip {

@@ -173,15 +173,15 @@ pub(crate) fn each_data(fdinfo: impl io::Read, mut each: impl FnMut(u64)) -> io:
 
 /// A line such as `tfd: 5 events: 19 data: 5 pos:0 ino:2f sdev:8`: the first number and `pos` in
 /// decimal, the others in hexadecimal.
-struct Line {
-    number: u32,
-    events: u32,
-    data: u64,
+pub(crate) struct Line {
+    pub(crate) number: u32,
+    pub(crate) events: u32,
+    pub(crate) data: u64,
     inode: Option<u64>,
 }
 
 impl Line {
-    fn parse(line: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(line: &[u8]) -> Option<Self> {
         let line = str::from_utf8(line).ok()?;
         let mut words = line.split([' ', ':']).filter(|word| !word.is_empty());
         let mut field = |name: &str| (words.next()? == name).then(|| words.next()).flatten();

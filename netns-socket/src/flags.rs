@@ -157,7 +157,7 @@ pub enum ReadCloexecError {
     },
 }
 
-fn parse_cloexec(info: &[u8]) -> Option<bool> {
+pub(crate) fn parse_cloexec(info: &[u8]) -> Option<bool> {
     let value = info.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"flags:"))?;
     let flags = u64::from_str_radix(std::str::from_utf8(value).ok()?.trim(), 8).ok()?;
     Some(flags & u64::from(OFlags::CLOEXEC.bits()) != 0)

@@ -198,7 +198,7 @@ fn group_of(tid: i32) -> Result<i32, PidFdError> {
 }
 
 /// The first line is `Name:`, which the target chooses, but the kernel escapes line breaks.
-fn parse_tgid(line: &[u8]) -> Option<i32> {
+pub(crate) fn parse_tgid(line: &[u8]) -> Option<i32> {
     str::from_utf8(line.strip_prefix(b"Tgid:")?).ok()?.trim().parse().ok()
 }
 

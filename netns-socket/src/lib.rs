@@ -62,6 +62,9 @@ pub mod epoll;
 mod error;
 mod flags;
 mod foreign;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod inside;
 mod lines;

@@ -82,7 +82,7 @@ fn request(address: SocketAddr, device: u32) -> [u8; REQUEST] {
 }
 
 /// The inode of the socket in a `struct inet_diag_msg`, or the errno instead of it.
-fn decode(answer: &[u8]) -> Option<Result<u64, Errno>> {
+pub(crate) fn decode(answer: &[u8]) -> Option<Result<u64, Errno>> {
     let kind = answer.get(4..)?.first_chunk().copied().map(u16::from_ne_bytes)?;
     let body = answer.get(HEADER..)?;
     match kind {

@@ -152,13 +152,13 @@ impl Writer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Decoded {
+pub(crate) enum Decoded {
     Answer(Answer),
     Foreign,
     Malformed,
 }
 
-fn decode(bytes: &[u8], sequence: u32) -> Decoded {
+pub(crate) fn decode(bytes: &[u8], sequence: u32) -> Decoded {
     match (u16_at(bytes, 4), u32_at(bytes, 8)) {
         (Some(kind), Some(number)) => {
             if number != sequence {

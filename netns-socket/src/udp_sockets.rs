@@ -65,7 +65,7 @@ fn find_in(
 }
 
 /// The tenth column, which has a word for a heading.
-fn parse(line: &[u8]) -> Option<u64> {
+pub(crate) fn parse(line: &[u8]) -> Option<u64> {
     str::from_utf8(line).ok()?.split_ascii_whitespace().nth(INODE)?.parse().ok()
 }
 
@@ -122,6 +122,9 @@ mod tests {
     #[test]
     fn other_lines_have_no_inode() {
         let list = "sl local\n 1: 00:35 00:0 07 0:0 0:0 0 0 0 77 2 p 0\nshort\n";
-        assert_eq!(list.lines().filter_map(|line| parse(line.as_bytes())).collect::<Vec<_>>(), [77]);
+        assert_eq!(
+            list.lines().filter_map(|line| parse(line.as_bytes())).collect::<Vec<_>>(),
+            [77]
+        );
     }
 }
