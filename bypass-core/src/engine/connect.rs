@@ -223,6 +223,15 @@ impl<K: Kernel> Engine<K> {
                 return self.stay(k, note, call, Reason::SourcePort, now);
             }
         }
+        if is_wildcard(dest.ip()) {
+            // The twin is bound to less than the socket that was judged, and goes elsewhere.
+            let to = self.leads_to(k, &twin, dest);
+            match self.decide(k, &call.id, to) {
+                Verdict::Bypass => {}
+                Verdict::Leave(reason) => return self.stay(k, note, call, reason, now),
+                Verdict::Deny(reason) => return deny(k, note, reason),
+            }
+        }
         if is_off(Layer::OwnCall) {
             k.finish(&twin, &call.sock, &call.id, place).ok();
             k.install(&note, call.target.tid, call.target.fd, &twin);

@@ -175,6 +175,31 @@ fn an_unspecified_ipv6_address_is_ipv4_loopback_to_a_socket_that_is_bound_to_ipv
 }
 
 #[test]
+fn an_unspecified_address_is_judged_as_what_the_twin_makes_of_it() {
+    let deny = || Policy::builder().deny(["127.0.0.0/8".parse().unwrap()]);
+    let policy = Arc::new(deny().allow_host_loopback(true).build());
+    // Of the container, and not connected before.
+    let mut inside = scene(Udp::Connected);
+    inside.engine.facts.policy = Arc::clone(&policy);
+    inside.k.open(FD, CONTAINER, Domain::Inet6, UDP);
+    let held = inside.held();
+    inside.k.socks[held].local = "[::ffff:0.0.0.0]:4000".parse().unwrap();
+    assert_eq!(inside.connect("[::]:9"), Some(Answer::Fail(DENIAL)));
+    // Of the host, from an address that is reached by another device.
+    let mut host = scene(Udp::Connected);
+    host.engine.facts.policy = policy;
+    host.connect(REMOTE);
+    let held = host.held();
+    host.k.socks[held].local = "192.0.2.77:40000".parse().unwrap();
+    host.k.devices.insert("192.0.2.77".parse().unwrap(), WLAN);
+    assert_eq!(host.connect("0.0.0.0:9"), Some(Answer::Fail(DENIAL)));
+    for scene in [inside, host] {
+        let to = |text: &str| scene.k.host_connects.iter().any(|(to, _)| to.to_string() == text);
+        assert!(!to("[::]:9") && !to("0.0.0.0:9"), "{:?}", scene.k.host_connects);
+    }
+}
+
+#[test]
 fn the_hosts_addresses_are_looked_up_only_for_rules_that_name_them() {
     let mut scene = scene(Udp::Connected);
     scene.k.on_host.insert("192.0.2.2".parse().unwrap());
