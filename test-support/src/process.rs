@@ -214,8 +214,11 @@ impl Running {
     /// # Errors
     /// When that cannot be found out.
     pub fn ends_within(&self, limit: Duration) -> Result<bool> {
+        if self.ended.is_some() {
+            return Ok(true);
+        }
         let pidfd = pidfd_open(pid_of(self.child.id())?, PidfdFlags::empty())?;
-        Ok(self.ended.is_some() || poll_until(&pidfd, PollFlags::IN, Instant::now() + limit)?)
+        poll_until(&pidfd, PollFlags::IN, Instant::now() + limit)
     }
 
     /// Kills its process group and waits for the process.

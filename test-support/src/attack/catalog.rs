@@ -282,7 +282,7 @@ const OTHERS: &[Attack] = &[
     Attack::new("supervisor_trace", Theft, &[Init, Landlock, Confine])
         .options(&["--map-root"])
         .kernel("namespaces"),
-    Attack::new("supervisor_kill", Kill, &[]).kernel("process namespace"),
+    Attack::new("supervisor_kill", Kill, &[Landlock]).kernel("process namespace"),
     Attack::new("inherited_descriptors", Theft, &[]).kernel("close-on-exec"),
 ];
 

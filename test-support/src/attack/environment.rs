@@ -1,7 +1,8 @@
 //! What an attack is run in: containers, as they are by default and with layers switched off.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -278,6 +279,17 @@ impl Started {
     pub fn loses_supervisor(&self) -> Result<bool> {
         let supervisor = self.serve.as_ref().unwrap_or(&self.running);
         supervisor.ends_within(MOMENT)
+    }
+
+    /// Whether the supervisor was killed by an attack that has ended like this.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub fn has_lost_supervisor(&self, status: ExitStatus) -> Result<bool> {
+        match &self.serve {
+            Some(serve) => serve.ends_within(MOMENT),
+            None => Ok(status.signal().is_some()),
+        }
     }
 
     /// What all of its programs have to say.

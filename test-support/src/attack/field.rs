@@ -34,7 +34,7 @@ pub struct Field<'a> {
     allowed: Canary,
     sniffer: Sniffer,
     unix: [UnixListener; 2],
-    landlock: bool,
+    landlock: Landlock,
     runs: Cell<u32>,
     tell: Option<fn(String)>,
 }
@@ -143,7 +143,7 @@ impl<'a> Field<'a> {
             allowed: Canary::open(Some(remote), &allowed)?,
             sniffer: Sniffer::open(remote, &denied.map(|at| at.ip()))?,
             unix,
-            landlock: landlock(world)?,
+            landlock: Landlock::of(world)?,
             runs: Cell::new(0),
             tell: None,
         })
@@ -157,14 +157,14 @@ impl<'a> Field<'a> {
 
     /// Whether this layer is there at all: in the environment, and in the kernel.
     #[must_use]
-    pub const fn has(&self, environment: Environment, layer: Layer) -> bool {
-        environment.has(layer) && (self.landlock || !matches!(layer, Layer::Landlock))
+    pub fn has(&self, attack: &Attack, environment: Environment, layer: Layer) -> bool {
+        environment.has(layer) && (layer != Layer::Landlock || self.landlock(attack))
     }
 
-    /// Whether the running kernel has Landlock for TCP.
+    /// Whether the running kernel has what Landlock does about an attack like this.
     #[must_use]
-    pub const fn landlock(&self) -> bool {
-        self.landlock
+    pub fn landlock(&self, attack: &Attack) -> bool {
+        if attack.goal == Goal::Kill { self.landlock.signals } else { self.landlock.tcp }
     }
 
     /// Runs an attack with these layers switched off.
@@ -202,7 +202,10 @@ impl<'a> Field<'a> {
             started.running.write(b"\n").ok();
         }
         started.running.close_input();
-        started.running.wait(LIMIT).context(attack.program)?;
+        let status = started.running.wait(LIMIT).context(attack.program)?;
+        if attack.goal == Goal::Kill && started.has_lost_supervisor(status)? {
+            held = Some(Reach::Killed);
+        }
         let (complaints, said) = (started.complaints(), started.running.stdout());
         drop(started);
 
@@ -312,11 +315,23 @@ fn at(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
     SocketAddr::new(ip.into(), port)
 }
 
-fn landlock(world: &World) -> Result<bool> {
-    let mut command = world.bypass(&["--report", "-"])?;
-    let finished = process::run(command.arg("true"), PATIENCE)?.success()?;
-    let report: Value = serde_json::from_str(&finished.stderr)?;
-    Ok(report.pointer("/enforced/landlock").is_some_and(|state| state == "enforced"))
+/// What Landlock does in the running kernel.
+#[derive(Debug, Clone, Copy)]
+struct Landlock {
+    /// Since 6.7.
+    tcp: bool,
+    /// Since 6.12.
+    signals: bool,
+}
+
+impl Landlock {
+    fn of(world: &World) -> Result<Self> {
+        let mut command = world.bypass(&["--report", "-"])?;
+        let finished = process::run(command.arg("true"), PATIENCE)?.success()?;
+        let report: Value = serde_json::from_str(&finished.stderr)?;
+        let enforced = |what| report.pointer(what).is_some_and(|state: &Value| state == "enforced");
+        Ok(Self { tcp: enforced("/enforced/landlock"), signals: enforced("/enforced/signals") })
+    }
 }
 
 fn unix_path(world: &World) -> PathBuf {

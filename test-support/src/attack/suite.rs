@@ -43,8 +43,12 @@ pub fn judge(field: &Field<'_>, attack: &Attack, environment: Environment) -> Re
     if let Some(reach) = field.run(attack, environment, &[])?.reach {
         return Ok(Verdict::Reached(reach));
     }
-    let layers: Vec<Layer> =
-        attack.layers.iter().copied().filter(|layer| field.has(environment, *layer)).collect();
+    let layers: Vec<Layer> = attack
+        .layers
+        .iter()
+        .copied()
+        .filter(|layer| field.has(attack, environment, *layer))
+        .collect();
     let stopped_by = attack.kernel.filter(|_| layers.is_empty());
     let free = if stopped_by.is_some() { Environment::Host } else { environment };
     let mut run = field.run(attack, free, &layers)?;

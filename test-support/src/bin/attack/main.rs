@@ -39,7 +39,7 @@ fn main() -> Result<ExitCode> {
                     let cell = table::cell(attack, &verdict);
                     let expected = table::expected(EXPECTED, section, attack, environment);
                     let agrees = expected.is_some_and(|expected| {
-                        table::agrees(expected, attack, &verdict, field.landlock())
+                        table::agrees(expected, attack, &verdict, field.landlock(attack))
                     });
                     if !agrees {
                         let (program, environment) = (attack.program, environment.name());
