@@ -232,18 +232,20 @@ impl Fake {
         // Recorded before any look at the state: what was *asked* of a host socket counts.
         if fake.netns == HOST {
             self.host_connects.push((dest, fake.pin));
-            self.remember(*sock, |sock, held| Deed::Connect { sock, to: dest, held });
         }
+        self.remember(*sock, |sock, held| Deed::Connect { sock, to: dest, held });
         if fake.protocol == UDP {
-            self.socks[*sock].peer = Some(dest);
-            self.bind_by_connection(*sock);
+            let peer = self.peer_of(*sock, dest);
+            self.socks[*sock].peer = Some(peer);
+            self.bind_by_connection(*sock, peer);
             return Step::Done;
         }
+        let dest = self.peer_of(*sock, dest);
         let peer = self.peer_at(fake.netns, fake.peer.unwrap_or(dest));
         match fake.state {
             TcpState::Close | TcpState::SynSent => {
                 let first = fake.state == TcpState::Close;
-                self.bind_by_connection(*sock);
+                self.bind_by_connection(*sock, dest);
                 let this = &mut self.socks[*sock];
                 this.peer = Some(fake.peer.unwrap_or(dest));
                 match peer {
@@ -525,6 +527,9 @@ impl Kernel for Fake {
         self.strict.acts();
         let dest = addr.decode().ok().and_then(|addr| addr.ip()).ok_or(Errno::INVAL)?;
         self.remember(*sock, |sock, held| Deed::Bind { sock, to: dest, held });
+        if self.strict.on && dest.is_ipv4() != self.socks[*sock].local.is_ipv4() {
+            return Err(Errno::AFNOSUPPORT);
+        }
         self.socks[*sock].local = dest;
         Ok(())
     }

@@ -33,6 +33,7 @@ use self::ledger::Ledger;
 use self::places::{Choices, ENTRIES};
 use super::fake::{CONTAINER, Fail, Fake, Fault, HOST, NESTED, Peer, Race};
 use super::{Answer, Engine, Facts, Token, Udp};
+use crate::audit::{AuditLimits, AuditRecord, AuditSink, Auditor};
 use crate::call::{Call, Message, Multiplexed, NameOf};
 use crate::ports::{Families, Table};
 use crate::stats::Stats;
@@ -79,14 +80,21 @@ struct Model {
 impl Model {
     fn new(bytes: &mut Bytes<'_>) -> Self {
         let (facts, choices) = (facts(bytes), Choices::new());
-        let mut k = Fake { privileged: bytes.byte() % 8 != 7, ..Fake::default() };
+        let ids = bytes.byte();
+        let (privileged, other_ids) = (ids % 8 != 7, ids & 8 != 0);
+        let mut k = Fake { privileged, other_ids, ..Fake::default() };
         k.strict.on = true;
         places::furnish(&mut k);
         for fd in 0..FDS {
             open(&mut k, fd, bytes.byte());
         }
+        let mut engine = Engine::new(facts.clone(), Arc::new(Stats::default()));
+        if ids & 16 != 0 {
+            let limits = AuditLimits { per_second: 2 };
+            engine.set_auditor(Auditor::new("model".into(), Arc::new(Nobody), limits));
+        }
         Self {
-            engine: Engine::new(facts.clone(), Arc::new(Stats::default())),
+            engine,
             k,
             ledger: Ledger::new(facts.max_waiting),
             judge: Judge::new(facts, choices),
@@ -274,7 +282,9 @@ impl Model {
                     self.k.unbind_with_connection(sock);
                 }
             }
-            6 if fake.netns != HOST => fake.local = local,
+            6 if fake.netns != HOST && local.is_ipv4() == fake.local.is_ipv4() => {
+                fake.local = local;
+            }
             _ if fake.netns != HOST => {
                 fake.state = bytes.pick(&[TcpState::SynSent, TcpState::Listen, TcpState::Close]);
             }
@@ -315,6 +325,16 @@ impl Model {
                 self.k.served.insert(index, families);
             }
         }
+    }
+}
+
+/// Whom no record interests.
+#[derive(Debug)]
+struct Nobody;
+
+impl AuditSink for Nobody {
+    fn record(&self, record: &AuditRecord<'_>) {
+        assert!(record.outcome.is_none() || !record.reason.name().is_empty());
     }
 }
 

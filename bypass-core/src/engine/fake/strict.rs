@@ -1,16 +1,16 @@
-//! What a stricter run asks of the fake world besides: to remember every deed on a socket of the
-//! host, to change under the engine's feet, and to see that nothing is done on the word of a thread
+//! What a stricter run asks of the fake world besides: to remember every deed on a socket,
+//! to change under the engine's feet, and to see that nothing is done on the word of a thread
 //! that may be gone.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sockaddr_inspect::RawSockAddr;
 
 use super::{Fake, FakeSock, HOST};
 use crate::ports::Choice;
 
-/// Something done to a socket of the host, which is shown as it was before.
+/// Something done to a socket, which is shown as it was before.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum Deed {
     /// It was asked to connect. `held`: the target has it, or had it.
@@ -127,25 +127,45 @@ impl Fake {
         }
     }
 
-    /// Remembers what is done to a socket of the host.
     pub(super) fn remember(&mut self, sock: usize, deed: impl FnOnce(FakeSock, bool) -> Deed) {
-        if self.strict.on && self.socks[sock].netns == HOST {
+        if self.strict.on {
             let held = self.strict.held.contains(&sock);
             self.strict.deeds.push(deed(self.socks[sock].clone(), held));
         }
     }
 
+    /// The peer that a connection to this address comes to have.
+    pub(super) fn peer_of(&self, sock: usize, to: SocketAddr) -> SocketAddr {
+        if !self.strict.on || !to.ip().to_canonical().is_unspecified() {
+            return to;
+        }
+        let local = self.socks[sock].local.ip();
+        let ip = match (to.ip().to_canonical(), local.to_canonical()) {
+            (IpAddr::V4(_), IpAddr::V4(ip)) if !ip.is_unspecified() => local,
+            (IpAddr::V6(_), IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+            _ if to.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+            _ => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
+        };
+        SocketAddr::new(ip, to.port())
+    }
+
     /// A connection chooses the address of a socket that has none.
-    pub(super) fn bind_by_connection(&mut self, sock: usize) {
+    pub(super) fn bind_by_connection(&mut self, sock: usize, peer: SocketAddr) {
         let fake = &mut self.socks[sock];
         if !self.strict.on || fake.local.port() != 0 {
             return;
         }
         let port = u16::try_from(sock % 10_000).unwrap_or(0) + 40_000;
-        let host = fake.netns == HOST;
-        let ip: std::net::IpAddr = match fake.local {
-            SocketAddr::V4(_) => if host { [198, 18, 0, 1] } else { [10, 0, 2, 100] }.into(),
-            SocketAddr::V6(_) => if host { [0xfd; 16] } else { [0xfc; 16] }.into(),
+        let v4 = match (peer.ip().to_canonical().is_loopback(), fake.netns) {
+            (true, _) => Ipv4Addr::LOCALHOST,
+            (false, HOST) => Ipv4Addr::new(198, 18, 0, 1),
+            (false, _) => Ipv4Addr::new(10, 0, 2, 100),
+        };
+        let ip = match (fake.local, peer.ip().to_canonical()) {
+            (SocketAddr::V4(_), _) => v4.into(),
+            (SocketAddr::V6(_), IpAddr::V4(_)) => v4.to_ipv6_mapped().into(),
+            (SocketAddr::V6(_), IpAddr::V6(ip)) if ip.is_loopback() => ip.into(),
+            (SocketAddr::V6(_), IpAddr::V6(_)) => IpAddr::from([0xfd; 16]),
         };
         fake.local = SocketAddr::new(ip, port);
         self.unbinds_with_connection.insert(sock);
@@ -154,7 +174,8 @@ impl Fake {
     /// The address that a connection chose goes with it.
     pub(in crate::engine) fn unbind_with_connection(&mut self, sock: usize) {
         if self.unbinds_with_connection.contains(&sock) {
-            self.socks[sock].local.set_port(0);
+            let domain = self.socks[sock].domain;
+            self.socks[sock].local = super::any(domain);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! What is written here is the rule of `docs/security.md`, not the engine's way to keep it: a deed
 //! is looked at by itself, whatever led to it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use netns_socket::{Domain, Egress, TcpState};
 use sockaddr_inspect::Destination;
@@ -14,7 +14,7 @@ use crate::Reason;
 use crate::call::Call;
 use crate::engine::fake::{Deed, Fake, FakeSock, HOST};
 use crate::engine::{Facts, Kernel, LOOPBACK_DEVICE, Place, Udp};
-use crate::policy::Verdict;
+use crate::policy::{Flow, Verdict};
 use crate::ports::in_family;
 use crate::publish::Protocol;
 
@@ -54,6 +54,19 @@ impl Judge {
 
     pub(super) fn deed(&mut self, k: &mut Fake, deed: &Deed) {
         match deed {
+            Deed::Connect { sock, to, .. } | Deed::Send { sock, to } if sock.netns != HOST => {
+                // There the container's own network decides, but for what a rule denies.
+                let verdict = self.verdict(k, sock, &destination(sock, *to));
+                let denied = verdict == Verdict::Deny(Reason::DenyRule);
+                // An unspecified address is the container itself, whatever it is called.
+                let outside = takes(sock, *to) && !to.ip().to_canonical().is_unspecified();
+                assert!(!denied || !outside, "{to} is denied: {sock:?}");
+            }
+            Deed::Bind { sock, .. }
+            | Deed::Listen { sock, .. }
+            | Deed::Dissolve { sock }
+            | Deed::Install { sock }
+                if sock.netns != HOST => {}
             Deed::Connect { sock, to, held } => {
                 assert!(!held || sock.protocol == UDP, "given an address again: {sock:?}");
                 self.reaches(k, sock, *to, *held);
@@ -110,11 +123,12 @@ impl Judge {
         to: SocketAddr,
         held: bool,
     ) -> Result<(), &'static str> {
-        let dest = Destination::of(to);
+        let dest = destination(sock, to);
         let server = self.is_published(sock) && sock.protocol == UDP && held;
-        match self.facts.policy.decide(&dest) {
+        match self.verdict(k, sock, &dest) {
             Verdict::Deny(_) => Err("denied"),
             Verdict::Leave(Reason::HostLoopback) => Err("the host's loopback"),
+            Verdict::Leave(Reason::NotAllowed) => Err("not allowed"),
             Verdict::Leave(_) if server => Ok(()),
             Verdict::Leave(_) => Err("left to the container"),
             Verdict::Bypass => match k.egress(dest.ip, dest.scope_id) {
@@ -128,6 +142,14 @@ impl Judge {
                 Egress::Device { .. } | Egress::Unroutable(_) => Ok(()),
             },
         }
+    }
+
+    fn verdict(&self, k: &mut Fake, sock: &FakeSock, to: &Destination) -> Verdict {
+        let flow = Flow::to(protocol(sock), *to).of_host(k.is_of_host(to.ip));
+        // Both ways to look at the rules say the same.
+        let decision = self.facts.policy.explain(&flow);
+        assert_eq!(self.facts.policy.decide(&flow), decision.verdict, "{flow:?}");
+        decision.verdict
     }
 
     fn installs(&mut self, k: &mut Fake, sock: &FakeSock) {
@@ -172,13 +194,14 @@ impl Judge {
             return false;
         };
         let asked = Destination::of(asked);
+        let verdict = self.verdict(k, sock, &asked);
         let device = match k.egress(Destination::of(to).ip, 0) {
             Egress::Device { ifindex } => ifindex,
             Egress::Loopback | Egress::Unroutable(_) => LOOPBACK_DEVICE,
         };
         sock.protocol == TCP
             && (asked.is_loopback() || k.own_addresses.contains(&asked.ip))
-            && !matches!(self.facts.policy.decide(&asked), Verdict::Deny(_))
+            && verdict != Verdict::Deny(Reason::DenyRule)
             && (!self.facts.pin || sock.pin == Some(device))
             && self.facts.ports.entries().any(|(_, entry)| {
                 entry.protocol == Protocol::Tcp
@@ -194,6 +217,27 @@ impl Judge {
     fn is_covered(&self, sock: &FakeSock) -> bool {
         let both = sock.domain == Domain::Inet6 && !sock.v6_only;
         self.facts.ports.covers(Protocol::Tcp, sock.local, both)
+    }
+}
+
+/// Where the kernel sends what a socket with this local address sends to `to`.
+fn destination(sock: &FakeSock, to: SocketAddr) -> Destination {
+    let (ip, local) = (to.ip().to_canonical(), sock.local.ip().to_canonical());
+    let ip = match (ip, local) {
+        (IpAddr::V4(ip), IpAddr::V4(local)) if ip.is_unspecified() => local.into(),
+        (IpAddr::V6(ip), IpAddr::V4(_)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        _ => to.ip(),
+    };
+    let mut to = to;
+    to.set_ip(ip);
+    Destination::of(to)
+}
+
+/// Whether the kernel takes an address of this family on this socket.
+fn takes(sock: &FakeSock, to: SocketAddr) -> bool {
+    match sock.domain {
+        Domain::Inet => to.is_ipv4(),
+        _ => to.is_ipv6() || sock.protocol != TCP,
     }
 }
 

@@ -7,7 +7,7 @@ use sockaddr_inspect::{RawSockAddr, SockAddr};
 
 use super::bytes::Bytes;
 use crate::engine::fake::{CONTAINER, Fake, HOST, NESTED, Peer};
-use crate::policy::Policy;
+use crate::policy::{DefaultAction, Pattern, Policy, PolicyBuilder};
 use crate::ports::Entry;
 use crate::publish::Protocol;
 
@@ -59,6 +59,7 @@ pub(super) fn furnish(k: &mut Fake) {
     k.devices.extend(OTHER_DEVICE.iter().map(|ip| (*ip, WLAN)));
     k.unroutable.extend(UNROUTABLE.iter());
     k.own_addresses.extend(OWN.iter());
+    k.on_host.extend(OF_HOST.iter());
 }
 
 pub(super) fn entries() -> [Entry; ENTRIES] {
@@ -66,9 +67,7 @@ pub(super) fn entries() -> [Entry; ENTRIES] {
 }
 
 pub(super) fn policy(which: u8, allow_host_loopback: bool) -> Policy {
-    POLICIES
-        [[0, 1, 0, 2, 0, 3, 0, 3][usize::from(which % 8)] * 2 + usize::from(allow_host_loopback)]
-    .clone()
+    POLICIES[usize::from(which % 8) * 2 + usize::from(allow_host_loopback)].clone()
 }
 
 // Parsed once: a fuzzer makes thousands of runs a second.
@@ -117,6 +116,7 @@ static ADDRS: LazyLock<Vec<SocketAddr>> = LazyLock::new(|| {
 static ON_LO: LazyLock<Vec<IpAddr>> = LazyLock::new(|| ips(&["198.51.100.9"]));
 static OTHER_DEVICE: LazyLock<Vec<IpAddr>> = LazyLock::new(|| ips(&["192.0.2.2", "2001:db8::2"]));
 static UNROUTABLE: LazyLock<Vec<IpAddr>> = LazyLock::new(|| ips(&["203.0.113.7"]));
+static OF_HOST: LazyLock<Vec<IpAddr>> = LazyLock::new(|| ips(&["198.18.0.1", "198.51.100.9"]));
 static OWN: LazyLock<Vec<IpAddr>> = LazyLock::new(|| ips(&["10.0.2.100", "fd00::100"]));
 
 static PUBLISHED: LazyLock<[Entry; ENTRIES]> = LazyLock::new(|| {
@@ -139,23 +139,32 @@ static PUBLISHED: LazyLock<[Entry; ENTRIES]> = LazyLock::new(|| {
 
 /// Each once without and once with the host's loopback.
 static POLICIES: LazyLock<Vec<Policy>> = LazyLock::new(|| {
-    let (denied, ignored) = (["192.0.2.66/32", "2001:db8:66::/48"], ["10.0.0.0/8"]);
-    let sets: [(&[&str], &[&str]); 4] = [
-        (&denied, &ignored),
-        (&["127.0.0.0/8", "192.0.2.66/32"], &ignored),
-        (&denied, &["192.0.2.2/32", "0.0.0.0/1"]),
-        (&[], &[]),
+    let usual = || {
+        let deny = patterns(&["192.0.2.66", "2001:db8:66::/48"]);
+        Policy::builder().deny(deny).ignore(["10.0.0.0/8".parse().unwrap_or_default()])
+    };
+    let wide = ["192.0.2.2/32", "0.0.0.0/1"];
+    let wide = wide.iter().filter_map(|net| net.parse().ok());
+    let bare = Policy::builder;
+    let all = [
+        usual(),
+        usual().deny(patterns(&["127.0.0.0/8"])),
+        usual().ignore(wide),
+        bare(),
+        bare().allow(patterns(&["192.0.2.1:80/tcp"])).default_action(DefaultAction::Deny),
+        usual().allow(patterns(&["192.0.2.0/24/udp"])).default_action(DefaultAction::Leave),
+        usual().deny(patterns(&["host"])),
+        usual().allow(patterns(&["any:8080", "private"])).deny(patterns(&["any/udp", "any:53"])),
     ];
-    let nets = |texts: &[&str]| texts.iter().filter_map(|net| net.parse().ok()).collect::<Vec<_>>();
-    sets.iter()
-        .flat_map(|(deny, ignore)| {
-            [false, true].map(|loopback| {
-                let policy = Policy::builder().deny(nets(deny)).ignore(nets(ignore));
-                policy.allow_host_loopback(loopback).build()
-            })
-        })
-        .collect()
+    let both = |policy: PolicyBuilder| {
+        [false, true].map(|loopback| policy.clone().allow_host_loopback(loopback).build())
+    };
+    all.into_iter().flat_map(both).collect()
 });
+
+fn patterns(texts: &[&str]) -> Vec<Pattern> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
 
 fn ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
