@@ -1,5 +1,7 @@
 //! Structured logs.
 
+mod limit;
+
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use std::sync::Mutex;
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use self::limit::Limited;
 use crate::args::{LogArgs, LogFormat};
 
 /// The log could not be set up.
@@ -32,10 +35,22 @@ pub(crate) fn init(args: &LogArgs, file: Option<&Path>) -> Result<(), LogError> 
     let level = if args.debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
     let log = fmt().with_max_level(level).with_writer(writer).with_ansi(colours).with_target(false);
     match args.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.map_event_format(|text| Limited::new(text, left_out)).init(),
+        LogFormat::Json => {
+            log.json().map_event_format(|json| Limited::new(json, left_out_in_json)).init();
+        }
     }
     Ok(())
+}
+
+fn left_out(lines: u64) -> String {
+    format!("  ({lines} lines like this one were left out before it)")
+}
+
+fn left_out_in_json(lines: u64) -> String {
+    let message = "lines like the last were left out before it";
+    serde_json::json!({ "level": "WARN", "fields": { "message": message, "lines": lines } })
+        .to_string()
 }
 
 fn is_terminal() -> bool {

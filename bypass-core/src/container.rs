@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ enum Command {
     Join(Listener),
 }
 
-/// Called on the container's thread when its last process has gone.
+/// Called on the container's thread when its supervision has ended.
 pub(crate) type OnEnd = Box<dyn FnOnce(&Snapshot) + Send>;
 
 impl Container {
@@ -109,11 +110,19 @@ impl Container {
         }
         thread::spawn("bypass", STACK, move || {
             // Declared first, dropped last: the end is announced after the notify
-            // descriptors are closed, and also if the engine panics.
+            // descriptors are closed.
             let mut announce = Announce(Arc::clone(&served.shared), End::Failed);
-            announce.1 = served.run();
+            // Nothing of what it leaves behind is used but to be closed.
+            announce.1 = catch_unwind(AssertUnwindSafe(|| served.run())).unwrap_or(End::Failed);
             drop(served);
             let shared = Arc::clone(&announce.0);
+            if announce.1 == End::Failed {
+                tracing::error!(
+                    container = shared.name,
+                    "its supervision has failed, which is a bug, please report it: its connect, \
+                     bind and listen fail with ENOSYS from now on"
+                );
+            }
             drop(announce);
             if let Some(on_end) = on_end {
                 on_end(&shared.stats.snapshot());
@@ -189,7 +198,7 @@ impl Shared {
     }
 }
 
-/// Tells the end, also when the engine panics.
+/// Tells the end, also when closing panics.
 struct Announce(Arc<Shared>, End);
 
 impl Drop for Announce {

@@ -62,6 +62,7 @@ mod publish;
 mod reason;
 #[cfg_attr(not(test), expect(dead_code, reason = "nothing publishes ports yet"))]
 mod relay;
+mod share;
 mod stats;
 mod supervisor;
 mod targets;

@@ -12,18 +12,22 @@ use crate::container::{Container, OnEnd};
 use crate::engine::{Facts, Udp};
 use crate::policy::Policy;
 use crate::ports::Ports;
+use crate::share::Pool;
 use crate::stats::Snapshot;
 
 /// Calls of one container that may wait at a time, where descriptors are plenty.
 const MAX_WAITING: usize = 4096;
-/// A call that waits holds two descriptors of ours. However many wait, one container gets no
-/// more than this part of what we may have, so that the others still get theirs.
-const PART_OF_DESCRIPTORS: u64 = 16;
+/// A call that waits holds two descriptors of ours. One container gets no more waiting calls than
+/// this part of the descriptors that we may have, and all of them together no more than that.
+const PART_OF_CONTAINER: u64 = 16;
+const PART_OF_ALL: u64 = 4;
 
 /// Facts about the host, asked of the kernel once.
 pub(crate) struct Host {
     pub(crate) router: Router,
     pub(crate) netns: u64,
+    /// Calls that may wait, of all containers together.
+    waiting: Arc<Pool>,
 }
 
 impl Host {
@@ -196,7 +200,8 @@ impl Settings {
         self
     }
 
-    /// Called on the container's thread once its last process has gone.
+    /// Called on the container's thread once its last process has gone, or its supervision has
+    /// [failed](crate::End::Failed).
     #[must_use]
     pub fn on_end(mut self, call: impl FnOnce(&Snapshot) + Send + 'static) -> Self {
         self.on_end = Some(Box::new(call));
@@ -214,7 +219,8 @@ impl Supervisor {
             .map_err(StartError::Netns)?
             .ok_or(StartError::NoNetnsCookie)?;
         let router = Router::new().map_err(StartError::Router)?;
-        Ok(Self { host: Arc::new(Host { router, netns }) })
+        let waiting = Pool::new(part_of_descriptors(PART_OF_ALL).max(FEWEST));
+        Ok(Self { host: Arc::new(Host { router, netns, waiting }) })
     }
 
     /// Whether an address is the host's own at the moment, for [`Flow::of_host`](crate::Flow::of_host):
@@ -241,6 +247,7 @@ impl Supervisor {
             host_netns: self.host.netns,
             container_netns: netns,
             max_waiting: max_waiting(),
+            waiting: Arc::clone(&self.host.waiting),
         };
         let auditor = audit.map(|(sink, limits)| Auditor::new(name.clone(), sink, limits));
         Container::start(name, listener, Arc::clone(&self.host), facts, ports, auditor, on_end)
@@ -248,8 +255,14 @@ impl Supervisor {
 }
 
 fn max_waiting() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit
-        .map(|limit| usize::try_from(limit / PART_OF_DESCRIPTORS).unwrap_or(MAX_WAITING))
-        .map_or(MAX_WAITING, |part| part.clamp(8, MAX_WAITING))
+    part_of_descriptors(PART_OF_CONTAINER).clamp(FEWEST, MAX_WAITING)
 }
+
+/// Of those that this process may have open.
+fn part_of_descriptors(part: u64) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit / part).unwrap_or(usize::MAX))
+}
+
+/// Calls that may wait even where descriptors are few.
+const FEWEST: usize = 8;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use bypass_core::{PublishConflict, ReserveError, StartError, Supervisor};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use seccomp_notify::receive_handoff;
 
 use self::containers::{Confining, Containers, Treatment};
@@ -34,6 +34,9 @@ use crate::policy::{Policies, PolicyError};
 
 /// How long a runtime may take over a hand-over; they need well under a millisecond.
 const HANDOVER_WITHIN: Duration = Duration::from_secs(5);
+/// How long nobody is accepted after that has failed. Without descriptors a connection stays where
+/// it is, and asking for it again at once would do nothing else than that.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Hand-overs received at a time.
 const MAX_HANDOVERS: usize = 32;
 
@@ -128,14 +131,18 @@ fn accept_until_told(
     exit_fd: Option<&OwnedFd>,
 ) -> Result<(), ServeError> {
     let busy = Arc::new(AtomicUsize::new(0));
+    let mut pause = None;
     loop {
+        let connections = if pause.is_none() { PollFlags::IN } else { PollFlags::empty() };
         let mut fds = vec![
-            PollFd::new(endpoint, PollFlags::IN),
+            PollFd::new(endpoint, connections),
             PollFd::new(containers.ended(), PollFlags::IN),
             PollFd::new(stop, PollFlags::IN),
         ];
         fds.extend(exit_fd.map(|fd| PollFd::new(fd, PollFlags::IN)));
-        match poll(&mut fds, None) {
+        let result = poll(&mut fds, pause.as_ref());
+        pause = None;
+        match result {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(errno) => return Err(ServeError::Call { call: "poll", source: errno.into() }),
@@ -153,7 +160,11 @@ fn accept_until_told(
         if connected {
             match endpoint.accept() {
                 Ok(stream) => take_over(stream, containers, &busy),
-                Err(error) => tracing::warn!(%error, "could not accept"),
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept");
+                    // A peer that is refused is gone.
+                    pause = error.raw_os_error().map(|_errno| PAUSE);
+                }
             }
         }
     }

@@ -62,6 +62,7 @@ use crate::call::Call;
 use crate::policy::{Flow, Policy, Verdict};
 use crate::ports::Table;
 use crate::publish::Protocol;
+use crate::share::{Pool, Share};
 use crate::stats::{Outcome, Stats};
 use crate::weaken::{Layer, is_off};
 
@@ -84,8 +85,10 @@ pub(crate) struct Facts {
     pub(crate) host_netns: u64,
     /// The cookie of the container's network namespace, where it is known.
     pub(crate) container_netns: Option<u64>,
-    /// How many calls may wait at a time.
+    /// How many calls may wait at a time, if the pool has as many.
     pub(crate) max_waiting: usize,
+    /// Calls that may wait, of all containers together.
+    pub(crate) waiting: Arc<Pool>,
 }
 
 /// Which UDP sockets are switched, besides those of published ports.
@@ -115,7 +118,7 @@ pub(crate) struct Engine<K: Kernel> {
 
 impl<K: Kernel> Engine<K> {
     pub(crate) fn new(facts: Facts, stats: Arc<Stats>) -> Self {
-        let parked = Lot::new(facts.max_waiting);
+        let parked = Lot::new(Share::new(Arc::clone(&facts.waiting), facts.max_waiting));
         Self {
             facts,
             stats,

@@ -36,6 +36,7 @@ use super::{Answer, Engine, Facts, Token, Udp};
 use crate::audit::{AuditLimits, AuditRecord, AuditSink, Auditor};
 use crate::call::{Call, Message, Multiplexed, NameOf};
 use crate::ports::{Families, Table};
+use crate::share::Pool;
 use crate::stats::Stats;
 
 /// How often what happened, for a test that runs get everywhere.
@@ -355,6 +356,7 @@ fn facts(bytes: &mut Bytes<'_>) -> Facts {
         host_netns: HOST,
         container_netns: (rare >> 2 & 3 != 3).then_some(CONTAINER),
         max_waiting: usize::from(first >> 6) + 1,
+        waiting: Pool::new(16),
     }
 }
 

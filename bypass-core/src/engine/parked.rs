@@ -12,6 +12,7 @@ use sockaddr_inspect::RawSockAddr;
 
 use super::{Answer, Kernel, Probe, Step, Token, Whose};
 use crate::Reason;
+use crate::share::Share;
 use crate::stats::Outcome;
 
 /// How often parked calls are checked for having been interrupted by a signal.
@@ -46,19 +47,19 @@ pub(super) struct Lot<K: Kernel> {
     next_check: Option<Instant>,
     /// No deadline is before this one. It may be that of a call that has ended since.
     soonest: Option<Instant>,
-    limit: usize,
+    share: Share,
 }
 
 impl<K: Kernel> Lot<K> {
-    /// With room for `limit` calls: each holds descriptors of ours.
-    pub(super) fn new(limit: usize) -> Self {
+    /// With as much room as there is in `share`: each call holds descriptors of ours.
+    pub(super) fn new(share: Share) -> Self {
         Self {
             calls: HashMap::new(),
             by_tid: HashMap::new(),
             next: 0,
             next_check: None,
             soonest: None,
-            limit,
+            share,
         }
     }
 
@@ -69,11 +70,12 @@ impl<K: Kernel> Lot<K> {
 
     /// Gives the notification back if there is no room for it.
     pub(super) fn park(&mut self, k: &mut K, call: Parked<K>, now: Instant) -> Result<(), K::Note> {
-        if self.calls.len() >= self.limit {
+        if !self.share.take() {
             return Err(call.note);
         }
         let token = self.free_token();
         if !k.watch(token, call.tid, &call.sock) {
+            self.share.give_back();
             return Err(call.note);
         }
         self.next_check.get_or_insert(now + CHECK_EVERY);
@@ -108,6 +110,7 @@ impl<K: Kernel> Lot<K> {
     fn remove(&mut self, k: &mut K, token: Token) -> Option<Parked<K>> {
         let call = self.calls.remove(&token)?;
         k.unwatch(token, &call.sock);
+        self.share.give_back();
         if self.by_tid.get(&call.tid) == Some(&token) {
             self.by_tid.remove(&call.tid);
         }

@@ -21,6 +21,7 @@ use super::{Answer, Engine, Facts, Token, Udp};
 use crate::call::Call;
 use crate::policy::{Flow, Policy, Verdict};
 use crate::publish::Protocol;
+use crate::share::Pool;
 use crate::stats::Stats;
 
 const TCP: i32 = libc::IPPROTO_TCP;
@@ -43,6 +44,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::sharing(Pool::new(16))
+    }
+
+    /// With others that let calls wait.
+    fn sharing(waiting: Arc<Pool>) -> Self {
         let policy = Arc::new(
             Policy::builder()
                 .ignore(["10.0.0.0/8".parse().unwrap()])
@@ -59,6 +65,7 @@ impl Scene {
             host_netns: HOST,
             container_netns: Some(CONTAINER),
             max_waiting: 2,
+            waiting,
         };
         let mut k = Fake::default();
         for addr in [REMOTE, OTHER, IGNORED, LOOPBACK, DENIED] {
@@ -394,6 +401,25 @@ fn every_fault_leaves_the_socket_in_the_container_or_ends_the_call() {
         assert_eq!(answer.is_none(), gone.contains(&fault), "{fault:?}: {answer:?}");
         assert_eq!(scene.stats.snapshot().verdicts.values().sum::<u64>(), 1, "{fault:?}");
     }
+}
+
+#[test]
+fn calls_that_wait_leave_some_to_other_containers() {
+    let pool = Pool::new(3);
+    let remote = SockAddr::from(REMOTE.parse::<SocketAddr>().unwrap()).encode();
+    let [mut one, mut other] = [(); 2].map(|()| Scene::sharing(Arc::clone(&pool)));
+    let full = Some(Answer::Fail(Errno::AGAIN));
+    let connect = |scene: &mut Scene, tid| {
+        scene.peer(REMOTE, Peer::Silent);
+        scene.k.open(FD, CONTAINER, Domain::Inet, TCP);
+        scene.connect_raw(tid, remote)
+    };
+    assert_eq!([1, 2].map(|tid| connect(&mut one, tid)), [None, None]);
+    assert_eq!([1, 2].map(|tid| connect(&mut other, tid)), [None, full]);
+    // A container that ends gives back what it has, answered or not.
+    drop(one);
+    assert_eq!(connect(&mut other, 2), None);
+    assert_eq!(other.engine.waiting(), 2);
 }
 
 #[test]

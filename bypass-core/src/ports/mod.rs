@@ -362,10 +362,15 @@ impl Shared {
     /// reserved.
     fn settle(&self) -> Option<Duration> {
         let vigil = self.vigil.as_ref()?;
+        let locked =
+            || self.slots.iter().map(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner));
+        // Looked for without a lock: the lists are as long as applications make them. What is added
+        // meanwhile was not looked for, and so is not taken for closed.
+        let sockets = locked().flat_map(|slot| slot.sockets().collect::<Vec<_>>()).collect();
+        let closed = Given::closed(sockets, vigil);
         let mut next = None;
-        for slot in &self.slots {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            if !slot.settle(vigil) {
+        for mut slot in locked() {
+            if !slot.settle(&closed) {
                 let wait = if slot.can_wait() { CHECK_AT_LEISURE } else { CHECK_EVERY };
                 next = next.into_iter().chain([wait]).min();
             }

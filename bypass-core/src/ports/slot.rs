@@ -1,5 +1,6 @@
 //! One published host address: who has it, and what is relayed from it.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -34,12 +35,34 @@ pub(super) struct Slot {
 }
 
 /// A socket that the application has, and how its end is noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Given {
     /// With its inode.
     Watched(Watched, u64),
     /// A UDP socket of the host, by its inode.
     Udp(u64),
+}
+
+impl Given {
+    /// Those of these that nobody has open any more; none if that cannot be told.
+    pub(super) fn closed(mut sockets: HashSet<Self>, vigil: &Vigil) -> HashSet<Self> {
+        let watched = if sockets.iter().any(|socket| matches!(socket, Self::Watched(..))) {
+            vigil.open().map(HashSet::from_iter)
+        } else {
+            Ok(HashSet::new())
+        };
+        let udp =
+            netns_socket::open_udp_sockets(sockets.iter().filter_map(|socket| match socket {
+                Self::Udp(inode) => Some(*inode),
+                Self::Watched(..) => None,
+            }));
+        let (Ok(watched), Ok(udp)) = (watched, udp) else { return HashSet::new() };
+        sockets.retain(|socket| match socket {
+            Self::Watched(socket, _) => !watched.contains(socket),
+            Self::Udp(inode) => !udp.contains(inode),
+        });
+        sockets
+    }
 }
 
 /// A container socket that is bound as the application's would have been.
@@ -191,16 +214,18 @@ impl Slot {
         self.name_inside
     }
 
-    /// Forgets the sockets that are closed, and takes the address back after the last of them.
-    /// False if that is still to come.
-    pub(super) fn settle(&mut self, vigil: &Vigil) -> bool {
-        if !self.sockets.is_empty() {
-            // Looked up now: one that was added since an earlier look would seem closed.
-            let Some(open) = self.open(vigil) else { return false };
-            self.sockets = open;
-            if self.sockets.is_empty() {
-                self.withdraw();
-            }
+    /// The application's sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = Given> {
+        self.sockets.iter().copied()
+    }
+
+    /// Forgets sockets that were found to be closed, and takes the address back after the last of
+    /// them. False if that is still to come.
+    pub(super) fn settle(&mut self, closed: &HashSet<Given>) -> bool {
+        let had = self.sockets.len();
+        self.sockets.retain(|socket| !closed.contains(socket));
+        if self.sockets.is_empty() && had > 0 {
+            self.withdraw();
         }
         if self.sockets.is_empty() && self.front.is_none() {
             // Refused as long as the socket is on its way to the application, or somebody else
@@ -208,23 +233,6 @@ impl Slot {
             self.front = reserve::front(&self.entry).ok();
         }
         self.sockets.is_empty() && self.front.is_some()
-    }
-
-    /// Those of the application's sockets that are still open.
-    fn open(&self, vigil: &Vigil) -> Option<Vec<Given>> {
-        let any = |wanted: fn(&Given) -> bool| self.sockets.iter().any(wanted);
-        let watched = any(|socket| matches!(socket, Given::Watched(..)));
-        let watched = if watched { vigil.open().ok()? } else { Vec::new() };
-        let inodes = self.sockets.iter().filter_map(|socket| match socket {
-            Given::Udp(inode) => Some(*inode),
-            Given::Watched(..) => None,
-        });
-        let udp = netns_socket::open_udp_sockets(inodes).ok()?;
-        let open = self.sockets.iter().filter(|socket| match socket {
-            Given::Watched(socket, _) => watched.contains(socket),
-            Given::Udp(inode) => udp.contains(inode),
-        });
-        Some(open.copied().collect())
     }
 
     /// Whether nobody but the front needs the address while an application has it, so that there is

@@ -10,7 +10,8 @@ const UDP_FLOWS: usize = 512;
 const TCP_CONNECTIONS: usize = 256;
 
 /// No front gets more than this part of the descriptors that the process may have, and all
-/// of them together no more than that: calls of containers wait for connections with ours.
+/// of them together no more than that: calls of containers wait for connections with ours. Nor
+/// does one get more than are still free (see `share`).
 const PART_OF_ROUTE: u64 = 16;
 const PART_OF_RELAY: u64 = 4;
 
@@ -64,15 +65,17 @@ impl Allowance {
         Self { used: Arc::default(), limit: limits.descriptors }
     }
 
-    /// Whether there is room for a flow with `N` descriptors. It stays: only the relay's thread
-    /// counts.
-    pub(super) fn has_room<const N: usize>(&self) -> bool {
-        self.used.load(Ordering::Relaxed) + N <= self.limit
+    /// Whether there is room for a flow with `N` descriptors of the route that counts in `flows`.
+    /// It stays: only the relay's thread counts.
+    pub(super) fn has_room<const N: usize>(&self, flows: &AtomicUsize) -> bool {
+        let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
+        let held = flows.load(Ordering::Relaxed).saturating_mul(N);
+        N <= free && held < free
     }
 
     /// One more flow of the route that counts in `flows`; None if there is no room.
     pub(super) fn take<const N: usize>(&self, flows: &Arc<AtomicUsize>) -> Option<Permit<N>> {
-        if !self.has_room::<N>() {
+        if !self.has_room::<N>(flows) {
             return None;
         }
         self.used.fetch_add(N, Ordering::Relaxed);
@@ -103,17 +106,38 @@ mod tests {
         }
     }
 
+    fn limits(descriptors: usize) -> Limits {
+        Limits { udp_flows: 99, tcp_connections: 99, descriptors }
+    }
+
     #[test]
     fn a_permit_comes_back_when_it_is_dropped() {
-        let limits = Limits { udp_flows: 9, tcp_connections: 9, descriptors: 3 };
-        let (allowance, flows) = (Allowance::new(limits), Arc::default());
+        let (allowance, flows, others) =
+            (Allowance::new(limits(3)), Arc::default(), Arc::default());
         let tcp: Permit<TCP> = allowance.take(&flows).unwrap();
-        assert!(allowance.take::<TCP>(&flows).is_none());
-        let udp: Permit<UDP> = allowance.take(&flows).unwrap();
-        assert!(allowance.take::<UDP>(&flows).is_none());
-        assert_eq!(flows.load(Ordering::Relaxed), 2);
+        assert!(allowance.take::<TCP>(&others).is_none());
+        let udp: Permit<UDP> = allowance.take(&others).unwrap();
+        assert!(allowance.take::<UDP>(&others).is_none());
+        assert_eq!(flows.load(Ordering::Relaxed), 1);
         drop((tcp, udp));
         assert_eq!(flows.load(Ordering::Relaxed), 0);
         assert!(allowance.take::<TCP>(&flows).is_some());
+    }
+
+    #[test]
+    fn busy_routes_leave_as_much_as_each_of_them_has() {
+        let (allowance, mut kept) = (Allowance::new(limits(100)), Vec::new());
+        let routes: [Arc<AtomicUsize>; 5] = Default::default();
+        let mut full = false;
+        while !full {
+            let taken: Vec<Permit<TCP>> =
+                routes[..4].iter().filter_map(|route| allowance.take(route)).collect();
+            full = taken.is_empty();
+            kept.extend(taken);
+        }
+        let held = routes.each_ref().map(|route| route.load(Ordering::Relaxed));
+        assert_eq!(held, [10, 10, 10, 10, 0]);
+        assert!(allowance.take::<TCP>(&routes[4]).is_some());
+        assert!(allowance.take::<TCP>(&routes[0]).is_none());
     }
 }

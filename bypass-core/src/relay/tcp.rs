@@ -79,7 +79,7 @@ impl TcpRoute {
             if self.connections.len() >= self.limit {
                 return Accepting::Full;
             }
-            if !common.allowance.has_room::<TCP>() {
+            if !common.allowance.has_room::<TCP>(&self.flows) {
                 return pause;
             }
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -119,7 +119,7 @@ impl UdpRoute {
         let permit = loop {
             match common.allowance.take(&self.flows) {
                 Some(permit) => break permit,
-                // Other fronts have all the rest; this one may only renew its own flows.
+                // It has its part; this one may only renew its own flows.
                 None => drop(self.clients.remove_idlest()?),
             }
         };

@@ -116,18 +116,21 @@ fn each_client_gets_its_own_answers_and_the_idlest_gives_way_beyond_the_limit() 
 
 #[test]
 fn a_front_that_finds_no_room_renews_its_own_flows_only() {
-    let fixture = Fixture::new(Limits { descriptors: 2, ..MANY });
+    let fixture = Fixture::new(Limits { descriptors: 3, ..MANY });
     let application = echo("127.0.0.1:0");
-    let (first, front) = fixture.udp("127.0.0.1:0", application);
-    let (second, other_front) = fixture.udp("127.0.0.1:0", application);
+    let fronts = [(); 3].map(|()| fixture.udp("127.0.0.1:0", application));
+    let [(first, front), (second, other_front), (third, last_front)] = &fronts;
     let clients: Vec<_> = (0..3).map(|_| udp_socket("127.0.0.1:0")).collect();
-    clients.iter().for_each(|client| asks(client, front, b"x"));
-    assert_eq!(first.flows(), 2);
-    clients[0].send_to(b"lost", other_front).unwrap();
-    asks(&clients[2], front, b"meanwhile");
-    assert_eq!((first.flows(), second.flows()), (2, 0));
+    clients.iter().for_each(|client| asks(client, *front, b"x"));
+    assert_eq!(first.flows(), 2, "one is left for others");
+    clients.iter().for_each(|client| asks(client, *other_front, b"x"));
+    assert_eq!(second.flows(), 1);
+    clients[0].send_to(b"lost", *last_front).unwrap();
+    asks(&clients[2], *front, b"meanwhile");
+    assert_eq!((first.flows(), second.flows(), third.flows()), (2, 1, 0));
+    let [first, _second, (_third, last_front)] = fronts;
     drop(first);
-    asks(&clients[0], other_front, b"room");
+    asks(&clients[0], last_front, b"room");
 }
 
 /// As those of an application whose socket is connected to somebody else.
