@@ -45,11 +45,13 @@ impl<K: Kernel> Engine<K> {
     pub(super) fn send(&mut self, k: &mut K, note: K::Note, target: Target, message: Message) {
         let sock = match k.take(target.tid, target.fd) {
             Ok(sock) => sock,
-            // A process that nobody may look into may have got a socket of the host from another.
-            Err(lost @ Lost::Denied) if self.has_datagrams.get() && !is_off(Layer::Sends) => {
-                return self.lost(k, note, lost);
+            // It says so itself.
+            Err(Lost::Errno(Errno::BADF)) => return self.go_on(k, note),
+            // It may be a socket of the host: one that a process which nobody may look into has got
+            // from another, or that we have no descriptor left to look at.
+            Err(lost) if self.has_datagrams.get() && !is_off(Layer::Sends) => {
+                return self.lost_send(k, note, lost);
             }
-            // Whatever is wrong with the descriptor, the kernel says it best.
             Err(_) => return self.go_on(k, note),
         };
         let Some(id) = k.identity(&sock).filter(Identity::is_udp) else {

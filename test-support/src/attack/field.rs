@@ -114,7 +114,7 @@ impl<'a> Field<'a> {
         sys::close_all_on_exec()?;
         let mut addresses = world.in_remote("sh");
         addresses.arg("-c").arg(format!(
-            "ip addr replace {DENIED_V4}/24 dev up0; ip addr replace {DENIED_V6}/64 dev up0 nodad"
+            "ip addr replace {DENIED_V4}/24 dev up0; ip addr replace {DENIED_V6}/64 dev up0 nodad preferred_lft 0"
         ));
         process::run(&mut addresses, PATIENCE)?.success()?;
         let remote = Path::new("/run/netns/remote");

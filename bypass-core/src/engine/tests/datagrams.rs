@@ -62,6 +62,9 @@ fn who_cannot_be_looked_into_sends_nothing_once_there_are_host_sockets() {
     assert_eq!(unseen(&mut scene), Some(Answer::Continue));
     assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
     assert_eq!(unseen(&mut scene), Some(Answer::Fail(Errno::ACCESS)));
+    // Nor does anybody when we have no descriptor left to look.
+    scene.k.faults.insert(Fault::Take(Fail::Bad));
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Fail(Errno::NOBUFS)));
 }
 
 #[test]
