@@ -69,23 +69,20 @@ pub enum Room {
 pub struct Named {
     /// The length that it reports.
     pub length: i32,
-    /// The whole buffer; what was not written is [`UNTOUCHED`].
+    /// The whole buffer; what was not written is as it was.
     pub buffer: [u8; 128],
     /// The connection that accept(2) returned.
     pub accepted: Option<OwnedFd>,
 }
 
-/// What a buffer holds before the call.
-pub const UNTOUCHED: u8 = 0xEE;
-
-/// Asks for a name with a buffer of a chosen length.
+/// Asks for a name with a buffer of a chosen length, which is full of `untouched` before.
 ///
 /// See [getsockname(2)](https://man7.org/linux/man-pages/man2/getsockname.2.html).
 ///
 /// # Errors
 /// What the kernel answers.
-pub fn name(socket: impl AsFd, call: Naming, room: Room) -> io::Result<Named> {
-    let mut buffer = [UNTOUCHED; 128];
+pub fn name(socket: impl AsFd, call: Naming, room: Room, untouched: u8) -> io::Result<Named> {
+    let mut buffer = [untouched; 128];
     let said = match room {
         Room::Bytes(said) => said,
         Room::NoBuffer | Room::NoLength => 16,
