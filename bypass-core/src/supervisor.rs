@@ -18,9 +18,10 @@ use crate::stats::Snapshot;
 /// Calls of one container that may wait at a time, where descriptors are plenty.
 const MAX_WAITING: usize = 4096;
 /// A call that waits holds two descriptors of ours. One container gets no more waiting calls than
-/// this part of the descriptors that we may have, and all of them together no more than that.
+/// this part of the descriptors that we may have, and all of them together no more than that beside
+/// the few that each has for itself.
 const PART_OF_CONTAINER: u64 = 16;
-const PART_OF_ALL: u64 = 4;
+const PART_OF_ALL: u64 = 8;
 
 /// Facts about the host, asked of the kernel once.
 pub(crate) struct Host {
@@ -219,7 +220,7 @@ impl Supervisor {
             .map_err(StartError::Netns)?
             .ok_or(StartError::NoNetnsCookie)?;
         let router = Router::new().map_err(StartError::Router)?;
-        let waiting = Pool::new(part_of_descriptors(PART_OF_ALL).max(FEWEST));
+        let waiting = Pool::new(part_of_descriptors(PART_OF_ALL));
         Ok(Self { host: Arc::new(Host { router, netns, waiting }) })
     }
 
@@ -246,6 +247,7 @@ impl Supervisor {
             pin,
             host_netns: self.host.netns,
             container_netns: netns,
+            min_waiting: FEWEST,
             max_waiting: max_waiting(),
             waiting: Arc::clone(&self.host.waiting),
         };
@@ -264,5 +266,5 @@ fn part_of_descriptors(part: u64) -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit / part).unwrap_or(usize::MAX))
 }
 
-/// Calls that may wait even where descriptors are few.
+/// Calls of each container that may wait however few descriptors there are.
 const FEWEST: usize = 8;

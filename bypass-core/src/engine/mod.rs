@@ -85,7 +85,8 @@ pub(crate) struct Facts {
     pub(crate) host_netns: u64,
     /// The cookie of the container's network namespace, where it is known.
     pub(crate) container_netns: Option<u64>,
-    /// How many calls may wait at a time, if the pool has as many.
+    /// How many calls may wait at a time whatever others do, and if the pool has as many.
+    pub(crate) min_waiting: usize,
     pub(crate) max_waiting: usize,
     /// Calls that may wait, of all containers together.
     pub(crate) waiting: Arc<Pool>,
@@ -118,7 +119,8 @@ pub(crate) struct Engine<K: Kernel> {
 
 impl<K: Kernel> Engine<K> {
     pub(crate) fn new(facts: Facts, stats: Arc<Stats>) -> Self {
-        let parked = Lot::new(Share::new(Arc::clone(&facts.waiting), facts.max_waiting));
+        let Facts { waiting, min_waiting, max_waiting, .. } = &facts;
+        let parked = Lot::new(Share::new(Arc::clone(waiting), *min_waiting, *max_waiting));
         Self {
             facts,
             stats,

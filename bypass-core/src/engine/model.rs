@@ -355,6 +355,7 @@ fn facts(bytes: &mut Bytes<'_>) -> Facts {
         pin: first >> 2 & 3 != 3,
         host_netns: HOST,
         container_netns: (rare >> 2 & 3 != 3).then_some(CONTAINER),
+        min_waiting: 0,
         max_waiting: usize::from(first >> 6) + 1,
         waiting: Pool::new(16),
     }

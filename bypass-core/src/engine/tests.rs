@@ -64,6 +64,7 @@ impl Scene {
             pin: true,
             host_netns: HOST,
             container_netns: Some(CONTAINER),
+            min_waiting: 0,
             max_waiting: 2,
             waiting,
         };
