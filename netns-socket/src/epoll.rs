@@ -273,9 +273,9 @@ struct Table {
 
 impl Table {
     fn new() -> Result<Self, Errno> {
-        let process = pidfd_open(getpid(), PidfdFlags::empty())?;
-        sys::leave_shared_descriptors(&process)?;
-        Ok(Self { process })
+        // First this: what is opened before stays open in the table that the others share.
+        sys::leave_shared_descriptors()?;
+        Ok(Self { process: pidfd_open(getpid(), PidfdFlags::empty())? })
     }
 
     fn register(

@@ -187,21 +187,15 @@ pub(crate) fn kcmp_epoll(
     if answer < 0 { Err(last_error()) } else { Ok(answer == 0) }
 }
 
-/// Gives the calling thread a descriptor table of its own that holds only `keep`.
-pub(crate) fn leave_shared_descriptors(keep: &OwnedFd) -> Result<(), Errno> {
+/// Gives the calling thread a descriptor table of its own, with nothing in it.
+pub(crate) fn leave_shared_descriptors() -> Result<(), Errno> {
     // SAFETY: unshare takes flags only. The other threads keep the old table.
     let answer = unsafe { libc::unshare(libc::CLONE_FILES) };
     check(answer)?;
-    let keep = keep.as_raw_fd().cast_unsigned();
-    for (first, last) in [(0, keep.wrapping_sub(1)), (keep + 1, libc::c_uint::MAX)] {
-        if first <= last && last.wrapping_add(1) != first {
-            // SAFETY: the table is the copy made above, which no `OwnedFd` but `keep` refers to:
-            // this thread was born for it and has opened nothing else.
-            let answer = unsafe { libc::close_range(first, last, 0) };
-            check(answer)?;
-        }
-    }
-    Ok(())
+    // SAFETY: the table is the copy made above, which no `OwnedFd` refers to: this thread was born
+    // for it and has opened nothing.
+    let answer = unsafe { libc::close_range(0, libc::c_uint::MAX, 0) };
+    check(answer)
 }
 
 /// Kind and id of the process, thread or group that gets a descriptor's signals (`F_GETOWN_EX`).

@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("epoll::any_number_can_be_given", any_number),
         trial("epoll::refusals_are_reported", refused),
         trial("epoll::nothing_stays_open", nothing_open),
+        trial("epoll::the_thread_has_no_descriptor_of_ours", no_descriptor),
     ]
 }
 
@@ -144,4 +145,19 @@ fn nothing_open() {
     surgeon.register(&epoll, &new, number(&old), wanted).unwrap();
     drop(new);
     assert_eq!(rustix::io::read(&peer, &mut [0; 1]), Ok(0), "still open somewhere");
+}
+
+/// Other trials open and close descriptors meanwhile, but none has this many handles of processes.
+fn no_descriptor() {
+    const MANY: usize = 64;
+    let handles = || {
+        let entries = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("pid")).count()
+    };
+    let before = handles();
+    let surgeons: Vec<_> = (0..MANY).map(|_| Surgeon::start().unwrap()).collect();
+    assert!(handles() < before + MANY / 2, "while they live");
+    drop(surgeons);
+    assert!(handles() < before + MANY / 2, "after that");
 }
