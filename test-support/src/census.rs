@@ -76,6 +76,18 @@ impl Census {
     }
 }
 
+/// How long `pid` has been on a CPU by now, in steps of 10 ms.
+///
+/// # Errors
+/// When the process is gone.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("process is gone")?;
+    // The name in parentheses may hold anything; the times are the 12th and 13th field after it.
+    let fields = stat.rsplit_once(')').context("no name in stat")?.1.split_whitespace();
+    let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum::<u64>();
+    Ok(Duration::from_millis(ticks * 10))
+}
+
 /// Live processes, without zombies, that carry `marker` in an argument.
 ///
 /// # Errors
@@ -188,7 +200,9 @@ fn descriptors(pid: u32) -> BTreeMap<String, usize> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
         let target = fs::read_link(entry.path()).unwrap_or_default();
         let target = target.to_string_lossy();
-        let kind = target.split(":[").next().unwrap_or_default();
+        // Of `socket:[1234]` the kind; `anon_inode:[eventfd]` is one.
+        let kind = target.split(":[").next().filter(|kind| *kind != "anon_inode");
+        let kind = kind.unwrap_or(&target);
         *kinds.entry(kind.to_owned()).or_default() += 1;
     }
     kinds

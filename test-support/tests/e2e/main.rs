@@ -12,6 +12,7 @@ mod client;
 mod confine;
 mod dns;
 mod egress;
+mod fairness;
 mod inside;
 mod leaks;
 mod leaks_published;
@@ -60,5 +61,6 @@ fn main() -> Result<ExitCode> {
         net::SCENARIOS,
         serve::SCENARIOS,
         serve_ports::SCENARIOS,
+        fairness::SCENARIOS,
     ])
 }

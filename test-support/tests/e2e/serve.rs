@@ -76,8 +76,24 @@ pub(crate) struct Agent {
 impl Agent {
     /// `maps` are what is published, which decides which calls the profile traps too.
     pub(crate) fn start(world: &World, options: &[&str], maps: &[&str]) -> Result<Self> {
+        Self::start_by(world.as_user(world.program("bypass-cli")?), world, options, maps)
+    }
+
+    /// One that may not have more descriptors than this.
+    pub(crate) fn start_limited(world: &World, descriptors: usize) -> Result<Self> {
+        let mut command = world.as_user("prlimit");
+        let limit = format!("--nofile={descriptors}:{descriptors}");
+        command.arg(limit).arg("--").arg(world.program("bypass-cli")?);
+        Self::start_by(command, world, &[], &[])
+    }
+
+    fn start_by(
+        mut command: Command,
+        world: &World,
+        options: &[&str],
+        maps: &[&str],
+    ) -> Result<Self> {
         let socket = socket(world);
-        let mut command = world.as_user(world.program("bypass-cli")?);
         command.arg("serve").arg("--socket").arg(&socket);
         // The byte that says it is ready goes to standard output, where we wait for it; it
         // ends when our end of its standard input is closed.
@@ -107,7 +123,13 @@ impl Agent {
     }
 
     /// Runs `fx-client WORDS` in a container and returns its answer.
-    fn client(&self, world: &World, runtime: &str, name: &str, words: &[&str]) -> Result<Value> {
+    pub(crate) fn client(
+        &self,
+        world: &World,
+        runtime: &str,
+        name: &str,
+        words: &[&str],
+    ) -> Result<Value> {
         let mut command = self.container(world, runtime, name, "fx-client", words)?;
         let finished = process::run(&mut command, LIMIT)?.success();
         let finished = finished.context(format!("serve said: {}", self.running.stderr()))?;
@@ -116,7 +138,8 @@ impl Agent {
     }
 }
 
-fn socket(world: &World) -> PathBuf {
+/// Where the agent serves.
+pub(crate) fn socket(world: &World) -> PathBuf {
     world.runtime_dir().join("bypass.sock")
 }
 

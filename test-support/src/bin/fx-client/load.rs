@@ -71,6 +71,7 @@ fn summary(mut times: Vec<Duration>, failures: &BTreeMap<String, u64>) -> Value 
         "failed": failures,
         "p50_us": percentile(&times, 50),
         "p90_us": percentile(&times, 90),
+        "p99_us": percentile(&times, 99),
     })
 }
 

@@ -17,6 +17,7 @@
 //! fx-client sends COUNT ADDR...          UDP sockets that send without being connected
 //! fx-client askers ADDR COUNT            UDP clients, one datagram and its echo each
 //! fx-client killings OWN REMOTE COUNT    a server and its client, killed at any moment
+//! fx-client flood KIND ADDR PROCESSES     one kind of call all the time, until killed
 //! fx-client busy OWN REMOTE              that client, until it is killed
 //! fx-client repl                         commands from standard input, one a line
 //! ```
@@ -31,6 +32,7 @@
 
 mod churn;
 mod datagrams;
+mod flood;
 mod load;
 mod relatives;
 mod sequence;
@@ -109,6 +111,9 @@ fn run(arguments: &[&str]) -> Result<Value> {
         ["askers", address, count] => churn::askers(address.parse()?, count.parse()?),
         ["killings", own, remote, count] => {
             churn::killings(own.parse()?, remote.parse()?, count.parse()?)
+        }
+        ["flood", kind, address, processes] => {
+            flood::flood(kind, address.parse()?, processes.parse()?)
         }
         ["busy", own, remote] => churn::busy(own.parse()?, remote.parse()?),
         _ => fail!("no such command: {arguments:?}; see the source for the list"),
