@@ -247,6 +247,17 @@ mod tests {
     }
 
     #[test]
+    fn a_container_does_not_decide_how_many_answers_are_kept() {
+        let router = Router::new().unwrap();
+        for number in 0..5_000_u32 {
+            let ip = IpAddr::from(std::net::Ipv4Addr::from(0xcb00_0000 + number));
+            router.egress(ip, 0).unwrap();
+            let kept = router.inner.lock().unwrap().cache.len();
+            assert!((1..=CAPACITY).contains(&kept), "{kept}");
+        }
+    }
+
+    #[test]
     fn a_router_is_shared_between_threads() {
         fn shared<T: Send + Sync>() {}
         shared::<Router>();

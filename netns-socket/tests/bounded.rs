@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use netns_socket::{Vigil, epoll, open_udp_sockets};
 use rustix::event::epoll as ep;
@@ -53,17 +54,21 @@ const BOUND: usize = 40 * 1024;
 /// With a line of some 75 bytes for each, far more than the bound.
 const MANY: i32 = 4_000;
 
-fn allow_descriptors() {
+/// Raises the limit, and keeps others from opening descriptors meanwhile.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let maximum = getrlimit(Resource::Nofile).maximum;
     let wanted = u64::from(MANY.unsigned_abs()) * 2;
     assert!(maximum.is_none_or(|maximum| maximum > wanted), "the limit is {maximum:?}");
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     assert_eq!(raised, Ok(()));
+    alone
 }
 
 #[test]
 fn an_epoll_that_watches_a_great_deal() {
-    allow_descriptors();
+    let _alone = alone();
     let (socket, watched) = std::os::unix::net::UnixStream::pair().unwrap();
     let ep = ep::create(ep::CreateFlags::CLOEXEC).unwrap();
     let add = |fd: &OwnedFd, data| {
@@ -89,8 +94,18 @@ fn an_epoll_that_watches_a_great_deal() {
 }
 
 #[test]
+fn a_process_with_a_great_many_epolls() {
+    let _alone = alone();
+    let epolls: Vec<_> = (0..MANY).map(|_| ep::create(ep::CreateFlags::CLOEXEC).unwrap()).collect();
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let (found, size) = largest(|| epoll::numbers_in(own).unwrap());
+    assert!(epolls.len() > epoll::MAX_EPOLLS && found.len() == epoll::MAX_EPOLLS);
+    assert!(size < BOUND, "{size}");
+}
+
+#[test]
 fn a_host_with_a_great_many_udp_sockets() {
-    allow_descriptors();
+    let _alone = alone();
     let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
     let sockets: Vec<_> = std::iter::repeat_with(bind).take(1_000).collect();
     let inode = rustix::fs::fstat(&sockets[0]).unwrap().st_ino;
@@ -101,6 +116,7 @@ fn a_host_with_a_great_many_udp_sockets() {
 
 #[test]
 fn what_is_watched_costs_its_number() {
+    let _alone = alone();
     let vigil = Vigil::new().unwrap();
     let sockets = [(); 100].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
     let watched = sockets.each_ref().map(|socket| vigil.watch(socket).unwrap());

@@ -348,3 +348,17 @@ fn any_destination(id: &Identity, name: &RawSockAddr) -> Option<SocketAddr> {
     let v4 = || name.decode().ok().and_then(|addr| addr.ip()).filter(SocketAddr::is_ipv4);
     destination(id, name).or_else(unspec).or_else(v4)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_does_not_decide_how_many_sockets_are_remembered() {
+        let mut decided = Decided::default();
+        for cookie in 0..100_000 {
+            decided.insert(cookie);
+            assert!(decided.contains(cookie) && decided.0.len() <= MAX_DECIDED);
+        }
+    }
+}
