@@ -8,8 +8,11 @@ WEAKEN = RUSTFLAGS="$$RUSTFLAGS --cfg bypass_weaken"
 WEAKENED = "$${CARGO_TARGET_DIR:-target}/weakened"
 # How many times as long as in CI: make soak SOAK=100
 SOAK ?= 20
+# make fuzz TARGET=engine RUNS=10000000, or TIME=60 for seconds; without, all and 4 seconds
+TARGET ?=
+export RUNS TIME SANITIZE
 
-.PHONY: help build demo test fmt lint unit kernel e2e attack weakened soak bench setup-build setup-demo setup-bench setup-test clean
+.PHONY: help build demo test fmt lint unit kernel e2e attack weakened soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -31,6 +34,7 @@ lint: ## Formatting, clippy and rustdoc, without warnings
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --test e2e -- -D warnings
 	$(WEAKEN) $(CARGO) clippy --package bypass-cli --target-dir $(WEAKENED) -- -D warnings
+	$(CARGO) clippy --package bypass-fuzz --features targets --bins -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 
 unit: ## Tests that need no kernel feature and no privilege
@@ -56,10 +60,16 @@ soak: setup-test ## The tests for leaks, 20 times as long as in CI, about 20 min
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e BYPASS_SOAK=$(SOAK) $(CARGO) test --workspace --test e2e -- leave_nothing
 
+fuzz: setup-fuzz ## Hostile input, made up by libFuzzer: TARGET=engine RUNS=10000000 (all, a few seconds each)
+	scripts/fuzz $(TARGET)
+
+miri: ## The tests of what is pure, under Miri; takes a nightly toolchain with Miri
+	scripts/miri
+
 bench: setup-bench ## Micro-benchmarks, and a comparison with other stacks and with the targets
 	$(CARGO) bench --package bypass-benches
 
-setup-build setup-demo setup-bench setup-test: setup-%:
+setup-build setup-demo setup-bench setup-fuzz setup-test: setup-%:
 	@scripts/setup $*
 
 clean: ## Remove what was built

@@ -21,6 +21,7 @@ mod profile;
 mod report;
 mod run;
 mod serve;
+mod traps;
 
 use std::process::ExitCode;
 

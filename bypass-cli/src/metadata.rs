@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::filter::Traps;
+use crate::traps::Traps;
 
 /// The `listenerMetadata` of our profiles: `bypass`, then a word for each kind of trap that not
 /// every profile has, such as `bypass messages sends`.
