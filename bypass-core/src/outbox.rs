@@ -172,6 +172,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_container_that_sends_usual_messages_costs_little() {
         let mut outbox = Outbox::default();
         assert_eq!(outbox.buffer.capacity(), 0);
@@ -184,6 +185,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn the_longest_message_passes_and_a_longer_one_takes_no_memory() {
         let bytes: Vec<u8> = (0..=250).cycle().take(MAX_DATA + 1).collect();
         let mut outbox = Outbox::default();

@@ -104,6 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_thread_that_cannot_be_seen_has_no_handle() {
         let mut targets = Targets::default();
         assert!(targets.get(0).is_none());
@@ -112,6 +113,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_forgotten_handle_is_opened_again() {
         let mut targets = Targets::default();
         let own = i32::try_from(std::process::id()).unwrap();

@@ -27,6 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn signals_are_blocked_in_the_thread_and_not_in_its_parent() {
         let before = SigSet::thread_get_mask().unwrap();
         let mask = spawn("quiet", 64 * 1024, || SigSet::thread_get_mask().unwrap());

@@ -300,6 +300,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn an_answer_leaves_from_where_the_question_went() {
         for (wildcard, asked) in
             [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.3")]
@@ -326,6 +327,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn without_the_option_there_is_no_destination() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -337,6 +339,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_datagram_that_does_not_fit_is_an_error_and_so_is_none() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -350,6 +353,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_source_that_is_not_ours_is_refused() {
         let server = UdpSocket::bind("0.0.0.0:0").unwrap();
         let to = server.local_addr().unwrap();
@@ -358,6 +362,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn only_ip_sockets_report_a_destination() {
         let (one, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
         assert_eq!(report_destination(&one), Err(Errno::AFNOSUPPORT));

@@ -197,6 +197,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_fresh_socket_is_read_once() {
         let defaults = Defaults::new();
         let id = Identity::kind_only(Domain::Inet, Kind::Stream, libc::IPPROTO_TCP);

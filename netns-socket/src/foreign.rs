@@ -231,6 +231,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn without_thread_handles_the_group_is_opened() {
         let handle = PidFd::open_group(std::process::id().cast_signed()).unwrap();
         assert!(matches!(handle.take_fd(-1), Ok(Taken::Closed)));

@@ -126,6 +126,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn who_listens_is_told_by_its_inode() {
         for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
             let listener = TcpListener::bind(address).unwrap();
@@ -141,6 +142,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn the_more_specific_socket_is_the_one() {
         let any = TcpListener::bind("0.0.0.0:0").unwrap();
         let at = SocketAddr::from(([127, 0, 0, 9], any.local_addr().unwrap().port()));

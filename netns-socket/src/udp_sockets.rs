@@ -83,6 +83,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_socket_is_open_until_its_last_descriptor_is_closed() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let socket = UdpSocket::bind(address).unwrap();
@@ -100,6 +101,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn sockets_are_not_missed_while_others_come_and_go() {
         let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
         let kept: Vec<_> = std::iter::repeat_with(bind).take(200).collect();

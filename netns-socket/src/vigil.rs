@@ -98,6 +98,7 @@ mod tests {
     use std::net::UdpSocket;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_socket_is_open_until_its_last_descriptor_is_closed() {
         let vigil = Vigil::new().unwrap();
         let [first, second] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
@@ -112,6 +113,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn the_number_of_a_closed_descriptor_may_be_watched_again() {
         let vigil = Vigil::new().unwrap();
         let mut kept = Vec::new();

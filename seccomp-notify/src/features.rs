@@ -78,11 +78,13 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn an_unheard_of_flag_is_unknown() {
         assert!(!knows(1 << 30));
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn serialises_unasked_as_null() {
         let json = serde_json::to_value(Features::probe()).unwrap();
         assert!(json["user_notif"].is_boolean());

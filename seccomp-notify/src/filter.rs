@@ -358,5 +358,7 @@ const MAX_INSTRUCTIONS: usize = 4096;
 const FIRST_FOREIGN: i32 = 0x4000_0000;
 
 #[cfg(test)]
+// All of them with libseccomp, which Miri cannot run.
+#[cfg(not(miri))]
 #[expect(clippy::cast_possible_truncation, reason = "call numbers are small")]
 mod tests;

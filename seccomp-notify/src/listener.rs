@@ -186,6 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn other_descriptors_are_not_listeners() {
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();

@@ -153,6 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn descriptor_and_bytes_arrive() {
         let (a, b) = UnixStream::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
@@ -169,6 +170,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn bytes_without_descriptor_and_the_end() {
         let (a, b) = UnixStream::pair().unwrap();
         rustix::io::write(&a, b"x").unwrap();
@@ -179,6 +181,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn nothing_to_ride_on() {
         let (a, b) = UnixStream::pair().unwrap();
         assert_eq!(pass_fd(&a, b.as_fd(), b""), Err(PassFdError::EmptyPayload));

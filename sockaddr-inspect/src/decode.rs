@@ -225,6 +225,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn unix_by_length() {
         assert_eq!(decode(AF_UNIX, b"", 2), Ok(SockAddr::Unix(UnixAddr::Unnamed)));
         for len in 3..=110 {
@@ -251,6 +252,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes Miri minutes")]
     fn other_families_are_named_only() {
         for len in 2..=MAX_SOCKADDR {
             assert_eq!(decode(AF_UNSPEC, b"", len), Ok(SockAddr::Unspec));

@@ -101,6 +101,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn bytes_are_read() {
         let there = *b"name";
         let mut here = [0; 4];
@@ -110,6 +111,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn nothing_is_where_nothing_is_mapped() {
         for wild in [0, 1 << 63, u64::MAX] {
             let wild = ForeignAddr::new(wild);
@@ -119,6 +121,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn there_is_no_such_thread() {
         assert!(matches!(MemoryFile::open(i32::MAX), Err(ReadError::Gone)));
     }

@@ -55,6 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_thread_that_does_not_exist_has_nothing() {
         assert!(!has_capability(i32::MAX, 10));
         assert_eq!(effective_ids(i32::MAX), None);
@@ -62,6 +63,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn our_own_ids_are_read() {
         let ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let own = rustix::process::getpid().as_raw_nonzero().get();

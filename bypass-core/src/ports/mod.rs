@@ -22,6 +22,8 @@ mod reserve;
 mod slot;
 mod table;
 #[cfg(test)]
+// All of them with sockets.
+#[cfg(not(miri))]
 mod tests;
 mod warden;
 

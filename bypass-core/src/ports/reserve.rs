@@ -246,6 +246,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn connections_of_an_earlier_server_do_not_keep_its_port() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = server.local_addr().unwrap();
@@ -260,6 +261,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_server_keeps_its_port() {
         // It has SO_REUSEADDR set.
         let server = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -300,6 +300,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn what_does_not_fit_into_one_turn_needs_no_further_event() {
         let mut joined = Joined::new();
         joined.says(&[1; 10_000]);
@@ -310,6 +311,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn closing_passes_on_what_has_come_and_resets_what_is_not_over() {
         let mut joined = Joined::new();
         joined.says(&[1; 1024]);

@@ -27,6 +27,8 @@ mod poller;
 mod sources;
 mod tcp;
 #[cfg(test)]
+// All of them with sockets.
+#[cfg(not(miri))]
 mod tests;
 mod turn;
 mod udp;

@@ -120,6 +120,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_dropped_descriptor_is_not_watched_through_its_duplicate() {
         let poller = Poller::new().unwrap();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();

@@ -72,6 +72,7 @@ mod tests {
     use std::net::UdpSocket;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_source_is_known_until_its_last_flow_ends() {
         let sources = Sources::default();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -142,6 +142,8 @@ fn layers(rules: &[Rule]) -> Vec<Vec<&Rule>> {
 }
 
 #[cfg(test)]
+// All of them with libseccomp, which Miri cannot run.
+#[cfg(not(miri))]
 #[expect(clippy::cast_possible_truncation, reason = "call numbers are small")]
 mod tests {
     use proptest::prelude::*;

@@ -80,6 +80,7 @@ fn a_denied_send_is_told() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "real time passes too fast for Miri")]
 fn a_flood_does_not_hide_what_is_denied() {
     let (mut scene, lines) = audited(1);
     for _ in 0..100 {

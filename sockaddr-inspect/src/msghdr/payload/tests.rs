@@ -39,6 +39,7 @@ fn gather(entries: &[(u64, i64)], room: usize) -> [Result<Vec<u8>, PayloadError>
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes Miri minutes")]
 fn gathers_in_order_and_in_both_layouts() {
     for (entries, message) in [
         (&[][..], &b""[..]),
@@ -109,6 +110,7 @@ fn buffers_beyond_the_limit_are_not_even_counted() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes Miri minutes")]
 fn as_many_buffers_as_allowed_are_gathered() {
     for result in gather(&[(DATA + 7, 1); 1024], 1024) {
         assert_eq!(result.unwrap(), [b'7'; 1024]);
