@@ -40,7 +40,8 @@ impl<K: Kernel> Engine<K> {
                 return None;
             }
         };
-        let id = k.identity(&sock).filter(is_ip);
+        let known = k.identity(&sock);
+        let id = known.filter(is_ip);
         let fetched = match id {
             Some(_) => k.fetch(target.tid, at, len),
             None => Ok(RawSockAddr::default()),
@@ -54,9 +55,7 @@ impl<K: Kernel> Engine<K> {
             return Some((Outcome::Gone, Reason::Allowed));
         }
         let Some(id) = id else {
-            // Peer credentials and path look-ups are the caller's: only it can do this.
-            self.stats.count_continued();
-            k.answer(note, Answer::Continue);
+            self.carry_on(k, note, known.as_ref());
             return None;
         };
         let addr = match fetched {

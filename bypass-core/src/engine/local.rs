@@ -35,7 +35,8 @@ impl<K: Kernel> Engine<K> {
             Ok(sock) => sock,
             Err(lost) => return self.lost(k, note, lost),
         };
-        let id = k.identity(&sock).filter(is_ip);
+        let known = k.identity(&sock);
+        let id = known.filter(is_ip);
         let fetched = match id {
             Some(_) => k.fetch(target.tid, at, len),
             None => Ok(RawSockAddr::default()),
@@ -44,9 +45,7 @@ impl<K: Kernel> Engine<K> {
             return self.stats.count(Outcome::Gone, Reason::Allowed);
         }
         let Some(id) = id.filter(|id| !self.is_unguarded(id, Layer::Bind)) else {
-            self.stats.count_continued();
-            k.answer(note, Answer::Continue);
-            return;
+            return self.carry_on(k, note, known.as_ref());
         };
         let addr = match fetched {
             Ok(addr) => addr,
@@ -103,12 +102,19 @@ impl<K: Kernel> Engine<K> {
             Ok(sock) => sock,
             Err(lost) => return self.lost(k, note, lost),
         };
-        let id = k.identity(&sock).filter(is_ip);
+        let known = k.identity(&sock);
+        let id = known.filter(is_ip);
         if !k.is_alive(&note) {
             return self.stats.count(Outcome::Gone, Reason::Allowed);
         }
         let Some(id) = id else {
-            return self.listen_elsewhere(k, note, target.tid, &sock, backlog);
+            if !known.is_some_and(|id| self.was_ip(&id)) && self.may_listen_for(k, target.tid) {
+                let listening = k.listen(&sock, backlog);
+                self.stats.count(Outcome::Left, Reason::Local);
+                k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
+                return;
+            }
+            return self.carry_on(k, note, known.as_ref());
         };
         if self.is_unguarded(&id, Layer::Listen) {
             self.stats.count_continued();
@@ -131,22 +137,14 @@ impl<K: Kernel> Engine<K> {
         k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
     }
 
-    /// Listens on a socket of another family, or gives a descriptor of another kind its error.
+    /// Whether a call on a socket of another family is made by us.
     ///
     /// Where the kernel carries on, another thread may exchange the descriptor for a host socket
-    /// whose connection is over, and that would open a port of the host. So the call is made here.
-    /// What shows of that is the process id that clients of an `AF_UNIX` socket read with
-    /// `SO_PEERCRED`. Their user and group they may rely on, so a target with other ids than ours
-    /// makes the call itself.
-    fn listen_elsewhere(&self, k: &mut K, note: K::Note, tid: i32, sock: &K::Sock, backlog: i32) {
-        if k.has_our_ids(tid) && !is_off(Layer::Listen) {
-            let listening = k.listen(sock, backlog);
-            self.stats.count(Outcome::Left, Reason::Local);
-            k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
-        } else {
-            self.stats.count_continued();
-            k.answer(note, Answer::Continue);
-        }
+    /// whose connection is over, and that would open a port of the host. What shows of our making it
+    /// is the process id that clients of an `AF_UNIX` socket read with `SO_PEERCRED`. Their user
+    /// and group they may rely on, so a target with other ids than ours makes the call itself.
+    fn may_listen_for(&self, k: &mut K, tid: i32) -> bool {
+        k.has_our_ids(tid) && !is_off(Layer::Listen)
     }
 
     /// `None` for a host socket that may not listen: one that has a connection, or is bound to more

@@ -291,6 +291,26 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Lets a call act on what is no IP socket, which only its caller can make (peer credentials, path
+    /// look-ups); `known` is what it is, if it is a socket.
+    fn carry_on(&self, k: &mut K, note: K::Note, known: Option<&Identity>) {
+        if known.is_some_and(|id| self.was_ip(id)) {
+            self.stats.count(Outcome::Denied, Reason::Protocol);
+            k.answer(note, Answer::Fail(Errno::ACCESS));
+        } else {
+            self.stats.count_continued();
+            k.answer(note, Answer::Continue);
+        }
+    }
+
+    /// Whether a socket of another family may have been an IP socket of the host. We make no other,
+    /// and the user may give UNIX sockets away; but `TCP_ULP` has a protocol that turns a TCP
+    /// socket into one of `AF_SMC` (`smc_ulp_init()`), which then connects or listens in its place.
+    fn was_ip(&self, id: &Identity) -> bool {
+        id.netns_cookie == Some(self.facts.host_netns)
+            && matches!(id.domain, Domain::Other(family) if family != AF_UNIX)
+    }
+
     /// Whose a socket is, by the cookie of its namespace. Where the namespace of the
     /// container is not known, the first one seen that is not the host's is taken for it.
     fn whose(&mut self, id: &Identity) -> Whose {
@@ -322,6 +342,9 @@ enum Whose {
     /// A namespace that a container made for itself.
     Nested,
 }
+
+/// For ever, as the kernel's interface has it.
+const AF_UNIX: i32 = 1;
 
 /// Every network namespace has its `lo` first, and the kernel relies on this number.
 pub(crate) const LOOPBACK_DEVICE: u32 = 1;

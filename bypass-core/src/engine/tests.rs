@@ -346,6 +346,30 @@ fn other_families_listen_by_us_where_nobody_can_tell() {
 }
 
 #[test]
+fn a_host_socket_that_became_one_of_another_family_does_nothing() {
+    const AF_SMC: i32 = 43;
+
+    let mut scene = Scene::new();
+    let bind = || Call::Bind { fd: FD, at: ForeignAddr::new(64), len: 16 };
+    let listen = || Call::Listen { fd: FD, backlog: 5 };
+    let refused = Some(Answer::Fail(Errno::ACCESS));
+    let (goes_on, listens) = (Some(Answer::Continue), Some(Answer::Success));
+    for (family, netns, carried_on, listened) in [
+        (AF_SMC, HOST, refused, refused),
+        (AF_SMC, CONTAINER, goes_on, listens),
+        (libc::AF_UNIX, HOST, goes_on, listens),
+    ] {
+        scene.k.open(FD, netns, Domain::Other(family), 0);
+        assert_eq!(scene.connect(REMOTE), carried_on, "{family} {netns}");
+        assert_eq!(scene.call(7, bind()), carried_on, "{family} {netns}");
+        assert_eq!(scene.call(7, listen()), listened, "{family} {netns}");
+        scene.k.other_ids = true;
+        assert_eq!(scene.call(7, listen()), carried_on, "{family} {netns}");
+        scene.k.other_ids = false;
+    }
+}
+
+#[test]
 fn a_socket_of_a_nested_namespace_is_left() {
     let mut scene = Scene::new();
     scene.k.open(FD, NESTED, Domain::Inet, TCP);
