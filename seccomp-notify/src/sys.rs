@@ -129,20 +129,8 @@ pub(crate) fn install_filter(
     program: &[libc::sock_filter],
     extra_flags: libc::c_ulong,
 ) -> Result<OwnedFd> {
-    let len = u16::try_from(program.len()).or(Err(Errno::INVAL))?;
-    // The kernel copies the program and never writes through this pointer.
-    let prog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    // SAFETY: seccomp(2) reads `prog` and the `len` instructions it points to, both of which live
-    // through the call. The kernel verifies the program before it installs it.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | extra_flags,
-            &raw const prog,
-        )
-    };
-    let raw = RawFd::try_from(check(ret)?).or(Err(Errno::BADF))?;
+    let answer = set_filter(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | extra_flags)?;
+    let raw = RawFd::try_from(answer).or(Err(Errno::BADF))?;
     // SAFETY: on success the call gives a new descriptor (close-on-exec), which nothing else in
     // this process can know about yet.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
@@ -154,23 +142,23 @@ pub(crate) fn install_filter(
 /// `SPEC_ALLOW`: a filter otherwise switches mitigations of speculative execution on where the
 /// kernel's are set so (the default before Linux 5.16), as for code that nobody knows.
 pub(crate) fn filter_all_threads(program: &[libc::sock_filter]) -> Result<Option<i32>> {
+    let flags = libc::SECCOMP_FILTER_FLAG_TSYNC
+        | libc::SECCOMP_FILTER_FLAG_LOG
+        | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    let tid = set_filter(program, flags)?;
+    Ok((tid != 0).then(|| i32::try_from(tid).unwrap_or(-1)))
+}
+
+fn set_filter(program: &[libc::sock_filter], flags: libc::c_ulong) -> Result<libc::c_long> {
     let len = u16::try_from(program.len()).or(Err(Errno::INVAL))?;
     // The kernel copies the program and never writes through this pointer.
     let prog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     // SAFETY: seccomp(2) reads `prog` and the `len` instructions it points to, both of which live
     // through the call. The kernel verifies the program before it installs it.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_TSYNC
-                | libc::SECCOMP_FILTER_FLAG_LOG
-                | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-            &raw const prog,
-        )
+    let answer = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog)
     };
-    let tid = check(ret)?;
-    Ok((tid != 0).then(|| i32::try_from(tid).unwrap_or(-1)))
+    check(answer)
 }
 
 /// `SO_PEERCRED`.

@@ -1,7 +1,8 @@
 //! What another process can make as long as it likes decides the size of no allocation here.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[expect(unsafe_code, reason = "an allocator cannot be written without")]
+mod sys;
+
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,42 +12,11 @@ use rustix::event::epoll as ep;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Measuring;
-
-// SAFETY: every call goes to the system's allocator unchanged. Measuring allocates nothing, since
-// the cell is initialised at compile time and has no destructor.
-#[expect(unsafe_code, reason = "an allocator cannot be written without")]
-unsafe impl GlobalAlloc for Measuring {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST.with(|largest| largest.set(largest.get().max(layout.size())));
-        // SAFETY: the caller's promise about `layout` is the one needed here.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: `ptr` came from `System` with this layout, as the caller promises.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        LARGEST.with(|largest| largest.set(largest.get().max(new_size)));
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static MEASURING: Measuring = Measuring;
-
 /// The largest allocation of a call, in bytes.
 fn largest<T>(call: impl FnOnce() -> T) -> (T, usize) {
-    LARGEST.set(0);
+    sys::LARGEST.set(0);
     let result = call();
-    (result, LARGEST.get())
+    (result, sys::LARGEST.get())
 }
 
 /// A directory is listed in pieces of 32 KiB.
