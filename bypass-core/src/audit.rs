@@ -5,15 +5,13 @@
 //! [rate](AuditLimits) of them is told; how many were not stands in the next one. What is denied
 //! counts apart, so that nobody hides it behind a flood of what is not.
 
-mod bucket;
-
 use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use self::bucket::Bucket;
+use crate::bucket::TokenBucket;
 use crate::policy::{Decision, Rule, Verdict};
 use crate::publish::Protocol;
 use crate::{Outcome, Policy, Reason};
@@ -100,8 +98,8 @@ impl Default for AuditLimits {
 pub(crate) struct Auditor {
     container: String,
     sink: Arc<dyn AuditSink>,
-    denied: RefCell<Bucket>,
-    others: RefCell<Bucket>,
+    denied: RefCell<TokenBucket>,
+    others: RefCell<TokenBucket>,
 }
 
 /// A record whose call has not ended.
@@ -118,7 +116,7 @@ pub(crate) struct Pending {
 
 impl Auditor {
     pub(crate) fn new(container: String, sink: Arc<dyn AuditSink>, limits: AuditLimits) -> Self {
-        let bucket = || RefCell::new(Bucket::new(limits.per_second, Instant::now()));
+        let bucket = || RefCell::new(TokenBucket::per_second(limits.per_second, Instant::now()));
         Self { container, sink, denied: bucket(), others: bucket() }
     }
 

@@ -47,6 +47,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod bucket;
 mod call;
 mod container;
 mod engine;
@@ -71,6 +72,7 @@ mod thread;
 pub mod weaken;
 
 pub use self::audit::{AuditLimits, AuditRecord, AuditSink, AuditedCall, AuditedProcess};
+pub use self::bucket::TokenBucket;
 pub use self::container::{Container, End};
 pub use self::engine::Udp;
 pub use self::policy::{

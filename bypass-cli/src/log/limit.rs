@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bypass_core::TokenBucket;
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -26,7 +27,7 @@ pub(super) struct Limited<F> {
     left_out: fn(u64) -> String,
     clock: fn() -> Instant,
     /// As many as there are places in the program that warn.
-    rates: Mutex<HashMap<Identifier, Rate>>,
+    rates: Mutex<HashMap<Identifier, TokenBucket>>,
 }
 
 impl<F> Limited<F> {
@@ -37,7 +38,8 @@ impl<F> Limited<F> {
     fn take(&self, kind: Identifier) -> Option<u64> {
         let now = (self.clock)();
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.entry(kind).or_insert_with(|| Rate::new(now)).take(now)
+        let fresh = || TokenBucket::new(AT_ONCE, EVERY, now);
+        rates.entry(kind).or_insert_with(fresh).take(now)
     }
 }
 
@@ -69,41 +71,6 @@ where
     }
 }
 
-/// How often something of one kind is still told.
-#[derive(Debug)]
-struct Rate {
-    left: u32,
-    filled: Instant,
-    missed: u64,
-}
-
-impl Rate {
-    fn new(now: Instant) -> Self {
-        Self { left: AT_ONCE, filled: now, missed: 0 }
-    }
-
-    /// How many were left out since the last; `None` for one that is to be left out.
-    fn take(&mut self, now: Instant) -> Option<u64> {
-        while self.left < AT_ONCE && now.saturating_duration_since(self.filled) >= EVERY {
-            self.left += 1;
-            self.filled += EVERY;
-        }
-        if self.left == AT_ONCE {
-            self.filled = now;
-        }
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                Some(std::mem::take(&mut self.missed))
-            }
-            None => {
-                self.missed = self.missed.saturating_add(1);
-                None
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -115,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn taken(rate: &mut Rate, tries: u32, now: Instant) -> (usize, u64) {
+    fn taken(rate: &mut TokenBucket, tries: u32, now: Instant) -> (usize, u64) {
         let told: Vec<u64> = (0..tries).filter_map(|_| rate.take(now)).collect();
         (told.len(), told.iter().sum())
     }
@@ -123,7 +90,7 @@ mod tests {
     #[test]
     fn so_many_come_at_once_and_then_one_now_and_then() {
         let start = Instant::now();
-        let mut rate = Rate::new(start);
+        let mut rate = TokenBucket::new(AT_ONCE, EVERY, start);
         assert_eq!(taken(&mut rate, 1_000, start), (50, 0));
         assert_eq!(taken(&mut rate, 1_000, start + EVERY / 2), (0, 0));
         assert_eq!(taken(&mut rate, 1_000, start + EVERY), (1, 1_950));
