@@ -247,6 +247,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
     fn a_container_does_not_decide_how_many_answers_are_kept() {
         let router = Router::new().unwrap();
         for number in 0..5_000_u32 {

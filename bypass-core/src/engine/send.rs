@@ -184,6 +184,15 @@ impl<K: Kernel> Engine<K> {
                 Err(Unreplaced::Gone) => return Err(Lost::Gone),
                 Err(Unreplaced::Refused) => return Err(Lost::Errno(DENIED)),
             };
+            // The twin may be bound to less than the socket that was judged, and go elsewhere.
+            let wildcard = name.and_then(|name| any_destination(id, &name));
+            let wildcard = wildcard.is_some_and(|to| is_wildcard(to.ip()));
+            if wildcard
+                && place != Place::Container
+                && self.place_of(k, target.tid, sock, id, name.as_ref())?.is_some()
+            {
+                return Err(Lost::Errno(DENIED));
+            }
         }
         k.send(sock, message.flags())
     }

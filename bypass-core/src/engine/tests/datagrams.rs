@@ -178,6 +178,20 @@ fn an_unspecified_ipv6_address_is_ipv4_loopback_to_a_socket_that_is_bound_to_ipv
 }
 
 #[test]
+fn a_send_to_an_unspecified_address_is_judged_so_as_well() {
+    let deny = Policy::builder().deny(["127.0.0.0/8".parse().unwrap()]);
+    let mut scene = scene(Udp::All);
+    scene.engine.facts.policy = Arc::new(deny.allow_host_loopback(true).build());
+    scene.connect(REMOTE);
+    let held = scene.held();
+    // What it is judged by lies behind another device, so a twin takes its place.
+    scene.k.socks[held].local = "192.0.2.77:40000".parse().unwrap();
+    scene.k.devices.insert("192.0.2.77".parse().unwrap(), WLAN);
+    assert_eq!(scene.send_to("0.0.0.0:9"), Some(Answer::Fail(DENIAL)));
+    assert_eq!(scene.k.sent, []);
+}
+
+#[test]
 fn an_unspecified_address_is_judged_as_what_the_twin_makes_of_it() {
     let deny = || Policy::builder().deny(["127.0.0.0/8".parse().unwrap()]);
     let policy = Arc::new(deny().allow_host_loopback(true).build());
