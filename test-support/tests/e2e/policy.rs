@@ -395,7 +395,7 @@ fn listening_ports() -> Result<Vec<String>> {
 }
 
 fn denied(world: &World) -> Result {
-    let server = world.serve_remote(&["[::]:0"])?;
+    let mut server = world.serve_remote(&["[::]:0"])?;
     let mapped = SocketAddr::new(REMOTE_V4.to_ipv6_mapped().into(), server.port()).to_string();
     let options = ["--deny", "198.18.0.0/24"];
     for (family, to) in [("inet", server.at(REMOTE_V4)), ("inet6", mapped)] {
@@ -407,6 +407,8 @@ fn denied(world: &World) -> Result {
     let other = format!("connect={}", server.at(REMOTE_V6));
     let steps = bypassed(world, &options, &["sequence", "inet6", &other])?;
     ensure_eq!(steps[0]["result"], "ok", "another network");
+    // Whoever came before would have been told of first.
+    server.next_peer()?;
     ensure_eq!(server.peers().len(), 1, "peers");
     Ok(())
 }
