@@ -109,6 +109,7 @@ pub struct Settings {
     ports: Ports,
     udp: Udp,
     host_datagrams: bool,
+    listen_trapped: bool,
     pin: bool,
     netns: Option<u64>,
     audit: Option<(Arc<dyn AuditSink>, AuditLimits)>,
@@ -123,6 +124,7 @@ impl std::fmt::Debug for Settings {
             .field("ports", &self.ports)
             .field("udp", &self.udp)
             .field("host_datagrams", &self.host_datagrams)
+            .field("listen_trapped", &self.listen_trapped)
             .field("pin", &self.pin)
             .field("netns", &self.netns)
             .finish_non_exhaustive()
@@ -138,6 +140,7 @@ impl Settings {
             ports: Ports::none(),
             udp: Udp::default(),
             host_datagrams: false,
+            listen_trapped: true,
             pin: true,
             netns: None,
             audit: None,
@@ -170,6 +173,14 @@ impl Settings {
     #[must_use]
     pub fn host_datagrams(mut self, may: bool) -> Self {
         self.host_datagrams = may;
+        self
+    }
+
+    /// Whether the container's filter traps `listen`, as ours does. Where it does not, the reservation
+    /// of a published TCP port gives way as soon as the container has bound it.
+    #[must_use]
+    pub fn listen_trapped(mut self, trapped: bool) -> Self {
+        self.listen_trapped = trapped;
         self
     }
 
@@ -237,8 +248,19 @@ impl Supervisor {
     /// Where the descriptors or the thread for it cannot be had. The listener is closed
     /// then, and the calls it traps fail with ENOSYS.
     pub fn attach(&self, listener: Listener, settings: Settings) -> Result<Container, AttachError> {
-        let Settings { name, policy, ports, udp, host_datagrams, pin, netns, audit, on_end } =
-            settings;
+        let Settings {
+            name,
+            policy,
+            ports,
+            udp,
+            host_datagrams,
+            listen_trapped,
+            pin,
+            netns,
+            audit,
+            on_end,
+        } = settings;
+        let ports = if listen_trapped { ports } else { ports.giving_way_at_bind() };
         let facts = Facts {
             policy,
             ports: ports.table(),

@@ -41,11 +41,13 @@ pub(super) struct Treatment {
 }
 
 impl Treatment {
-    fn of(&self, id: &str, policy: &PolicyLayer, datagrams: Datagrams) -> Settings {
+    fn of(&self, id: &str, policy: &PolicyLayer, datagrams: Datagrams, ours: bool) -> Settings {
         let settings = Settings::new(id, policy.policy())
             .publish(self.ports.clone())
             .udp(self.udp)
             .host_datagrams(datagrams == Datagrams::OfHost)
+            // What another's profile traps is not known, and nerdctl's has no listen.
+            .listen_trapped(ours)
             .pin(policy.pins());
         match &self.audit {
             Some((sink, limits)) => settings.audit(Arc::clone(sink), *limits),
@@ -136,7 +138,8 @@ impl Containers {
         }
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
-        let settings = self.treatment.of(&id, &policy, datagrams).on_end(move |stats| {
+        let ours = Metadata::parse(&state.metadata).is_some();
+        let settings = self.treatment.of(&id, &policy, datagrams, ours).on_end(move |stats| {
             tracing::info!(container = name, verdicts = ?stats.verdicts, "ended");
             // A full counter has been noticed already.
             rustix::io::write(&*ended, &1u64.to_ne_bytes()).ok();

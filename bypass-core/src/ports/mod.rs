@@ -16,6 +16,10 @@
 //! moment of the bind, socket and front have an option by which they can share the address. Without
 //! it the front keeps all others off, also those with `SO_REUSEADDR`, who could share the address
 //! with a socket that does not listen yet.
+//!
+//! Where `listen` is not trapped, nothing tells that a TCP front is to give way: the kernel would
+//! find it beside the socket that is to listen, and refuse with EADDRINUSE. There it gives way at
+//! bind ([`giving_way_at_bind`](Ports::giving_way_at_bind)).
 
 mod backend;
 mod reserve;
@@ -61,7 +65,16 @@ const CHECK_AT_LEISURE: Duration = Duration::from_secs(1);
 /// They are free again when the last clone is dropped and no [container](crate::Container) that
 /// uses them is left. The first container that binds a port gets it.
 #[derive(Clone, Debug)]
-pub struct Ports(Arc<Shared>);
+pub struct Ports(Arc<Shared>, GiveWay);
+
+/// When the reservation of a TCP port gives way to an application that has bound it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GiveWay {
+    /// When it listens, which is trapped.
+    AtListen,
+    /// At once.
+    AtBind,
+}
 
 /// One published host address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -128,7 +141,14 @@ impl Ports {
         let (warden, relay) = (Warden::default(), Mutex::default());
         let shared = Arc::new(Shared { table: Arc::new(table), slots, vigil, warden, relay });
         shared.relay_datagrams();
-        Self(shared)
+        Self(shared, GiveWay::AtListen)
+    }
+
+    /// The same ports, for a container whose `listen` is not trapped: their reservation gives way
+    /// at bind. Until the application listens, a program with `SO_REUSEADDR` can have the port as
+    /// well, and what is relayed to it is accepted and closed.
+    pub(crate) fn giving_way_at_bind(self) -> Self {
+        Self(self.0, GiveWay::AtBind)
     }
 
     /// Every host address; those whose port was named come first.
@@ -208,7 +228,9 @@ impl Ports {
             }
             slot.share(false).ok();
         }
-        sockopt::set_socket_reuseaddr(socket, reuses)?;
+        // Where nothing tells us of its listen, it is needed from now on for the same reason.
+        let keeps = tcp && self.1 == GiveWay::AtBind;
+        sockopt::set_socket_reuseaddr(socket, reuses || keeps)?;
         bound
     }
 
@@ -230,9 +252,14 @@ impl Ports {
             Protocol::Tcp => shared.watch(socket),
             Protocol::Udp => inode_of(socket).map(Given::Udp),
         };
+        // A socket that is not followed would have its address taken back at once.
+        let at_bind = self.1 == GiveWay::AtBind && primary.protocol == Protocol::Tcp;
         for mut slot in shared.lock(&choice.own) {
             let reach = Reach::Host { entry: *slot.entry(), pin };
             slot.serve(given, choice.families, reach);
+            if at_bind && given.is_some() {
+                slot.give_way();
+            }
         }
         for mut slot in shared.lock(&choice.relayed) {
             slot.serve_by_relay(given, Reach::Host { entry: primary, pin });
@@ -247,6 +274,9 @@ impl Ports {
                 }
             }
             Err(error) => tracing::warn!(%error, "the port is not held inside"),
+        }
+        if at_bind {
+            self.relay_to(primary.container_port);
         }
         Warden::wake(shared);
     }

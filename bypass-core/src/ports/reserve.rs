@@ -167,9 +167,26 @@ fn reserve_at(map: &PortMap, port: u16) -> Result<Vec<Reserved>, Failed> {
 pub(super) fn front(entry: &Entry) -> Result<OwnedFd, Errno> {
     let front = socket(entry)?;
     match rustix::net::bind(&front, &entry.host) {
+        Ok(()) if entry.protocol == Protocol::Tcp && entry.host.port() == 0 => {
+            return keep_port(entry, &front);
+        }
         Err(Errno::ADDRINUSE) if entry.protocol == Protocol::Tcp => {}
         result => return result.map(|()| front),
     }
+    joining(entry)
+}
+
+/// A socket with the port that the kernel chose for `chosen`, and that keeps it for as long as it is
+/// open. One that has not asked for its port loses it with its first shutdown(2), when it has
+/// served the relay (`SOCK_BINDPORT_LOCK` in `tcp_set_state()`).
+fn keep_port(entry: &Entry, chosen: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let host = local(chosen).ok_or(Errno::INVAL)?;
+    sockopt::set_socket_reuseaddr(chosen, true)?;
+    joining(&Entry { host, ..*entry })
+}
+
+/// A TCP socket bound where others that do not listen have `SO_REUSEADDR`.
+fn joining(entry: &Entry) -> Result<OwnedFd, Errno> {
     let front = socket(entry)?;
     sockopt::set_socket_reuseaddr(&front, true)?;
     rustix::net::bind(&front, &entry.host)?;

@@ -107,3 +107,39 @@ fn a_socket_on_its_way_to_the_application_can_listen() {
     ports.settle();
     assert!(std::net::TcpListener::bind(choice.bind).is_err(), "it is reserved again");
 }
+
+/// A TCP application whose `listen` nobody tells us of.
+#[test]
+fn without_a_trap_on_listen_the_reservation_gives_way_at_bind() {
+    let list = ["127.0.0.1::80", "127.0.0.2::80"].map(|map| map.parse().unwrap()).into();
+    let ports = Ports::reserve(&PublishList::new(list).unwrap()).unwrap().giving_way_at_bind();
+    let wanted = Wanted {
+        protocol: Protocol::Tcp,
+        domain: netns_socket::Domain::Inet,
+        v6_only: false,
+        addr: "0.0.0.0:80".parse().unwrap(),
+    };
+    let (choice, ()) = ports.table().choose(&wanted, |_| Some(())).unwrap();
+    let relayed = ports.table().get(choice.relayed[0]).unwrap().host;
+    for _ in 0..3 {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        ports.bind(&socket, &choice, false, None).unwrap();
+        // As another thread may do at any time.
+        ports.settle();
+        ports.serve(&choice, None, &socket, None);
+        ports.settle();
+        rustix::net::listen(&socket, 1).unwrap();
+        for at in [choice.bind, relayed] {
+            let client = std::net::TcpStream::connect(at).unwrap();
+            // The server ends first, so that its end of the connection lingers.
+            drop(rustix::net::accept(&socket).unwrap());
+            drop(client);
+        }
+        drop(socket);
+        ports.settle();
+        for at in [choice.bind, relayed] {
+            assert!(std::net::TcpListener::bind(at).is_err(), "{at} is reserved again");
+            assert!(std::net::TcpStream::connect(at).is_err(), "{at} refuses");
+        }
+    }
+}

@@ -43,7 +43,7 @@ const PUBLISHING: &[&str] = &[
 ];
 
 /// What nerdctl's profile traps.
-const EIGHT: &[&str] =
+pub const EIGHT: &[&str] =
     &["bind", "close", "connect", "setsockopt", "fcntl", "_exit", "exit_group", "getpeername"];
 
 impl Environment {

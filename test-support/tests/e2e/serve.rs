@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use test_support::attack::environment::EIGHT;
 use test_support::census::Census;
 use test_support::failure::Context;
 use test_support::harness::{Group, Scenario};
@@ -56,6 +57,16 @@ pub(crate) const SCENARIOS: Group = (
             name: "runc_container_is_published",
             requires: RUNC,
             run: |world| published(world, "runc", 8062),
+        },
+        Scenario {
+            name: "crun_container_under_nerdctls_profile_is_published",
+            requires: CRUN,
+            run: |world| published_untrapped(world, "crun", 8064),
+        },
+        Scenario {
+            name: "runc_container_under_nerdctls_profile_is_published",
+            requires: RUNC,
+            run: |world| published_untrapped(world, "runc", 8066),
         },
         Scenario { name: "port_that_cannot_be_had_ends_it", requires: &[], run: port_in_use },
         Scenario {
@@ -257,6 +268,35 @@ fn published(world: &World, runtime: &str, port: u16) -> Result {
         container.wait(PATIENCE)?;
         let refused: &[(IpAddr, &str)] = &[(HOST_V4.into(), "ECONNREFUSED")];
         expect_all(&mut remote, "stream", port, refused)?;
+    }
+    Ok(())
+}
+
+/// A profile that traps no `listen`, with which nothing tells that the reservation is to give way.
+fn published_untrapped(world: &World, runtime: &str, port: u16) -> Result {
+    let (uplink, own) = (format!("{HOST_V4}:{port}:8080"), format!("127.0.0.1:{port}:8080"));
+    let mut agent = Agent::start(world, &[], &["-p", &uplink, "-p", &own])?;
+    agent.profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": socket(world),
+        "syscalls": [{ "names": EIGHT, "action": "SCMP_ACT_NOTIFY" }],
+    });
+    let (mut remote, mut host) = (Repl::remote(world)?, Repl::host(world)?);
+    for round in 0..3 {
+        let name = format!("{runtime}-untrapped-{round}");
+        let words = ["--mode", "peer", "0.0.0.0:8080"];
+        let mut container = agent.container(world, runtime, &name, "fx-server", &words)?;
+        let mut container = process::start(&mut container)?;
+        let ready = container.line("ready", PATIENCE);
+        ready.context(format!("serve said: {}", agent.running.stderr()))?;
+        let seen = REMOTE_V4.to_string();
+        expect_all(&mut remote, "stream", port, &[(HOST_V4.into(), &seen)])?;
+        let answer = host.who("stream", (Ipv4Addr::LOCALHOST, port).into())?;
+        ensure!(answer.parse::<IpAddr>().is_ok(), "by the relay, round {round}: {answer}");
+        let mut kill = runtime_command(world, runtime);
+        process::run(kill.args(["kill", &name, "KILL"]), PATIENCE)?.success()?;
+        container.wait(PATIENCE)?;
+        expect_all(&mut remote, "stream", port, &[(HOST_V4.into(), "ECONNREFUSED")])?;
     }
     Ok(())
 }
