@@ -1,5 +1,6 @@
 //! The real [`Kernel`]: one system call, or a few, behind each step of the engine.
 
+mod sight;
 mod status;
 mod steps;
 
@@ -24,11 +25,12 @@ use sockaddr_inspect::{
     WriteError, WriteMemory as _,
 };
 
+use self::sight::Sight;
 use self::steps::{NOWHERE, connect_at_once, step, without_waiting};
 use crate::audit::AuditedProcess;
 use crate::call::Message;
 use crate::engine::{
-    Answer, Installed, Kernel, LOOPBACK_DEVICE, Lost, Place, Probe, Step, Token, TwinError,
+    Answer, Beside, Installed, Kernel, LOOPBACK_DEVICE, Lost, Place, Probe, Step, Token, TwinError,
 };
 use crate::inside::Inside;
 use crate::outbox::Outbox;
@@ -58,6 +60,8 @@ pub(crate) struct Live {
     /// Started for the first program that registers sockets before it connects them. Not shared with
     /// other containers: this one can make it wait, by a program that holds the lock of an epoll.
     surgeon: Option<Surgeon>,
+    /// The socket that is being replaced.
+    sight: Sight,
     epoll: OwnedFd,
     /// The threads of parked calls, to notice their end.
     watched: HashMap<Token, PidFd>,
@@ -82,6 +86,7 @@ impl Live {
             outbox: Outbox::default(),
             targets: Targets::default(),
             surgeon: None,
+            sight: Sight::default(),
             epoll,
             watched: HashMap::new(),
         })
@@ -492,6 +497,26 @@ impl Kernel for Live {
             }
         }
         false
+    }
+
+    fn keep_in_sight(&mut self, old: &OwnedFd) {
+        self.sight.keep(old);
+    }
+
+    fn let_go(&mut self, old: OwnedFd) -> bool {
+        self.sight.let_go(old)
+    }
+
+    fn is_in_sight(&mut self) -> bool {
+        self.sight.is_open()
+    }
+
+    fn numbers_in_sight(&mut self, tid: i32) -> Vec<i32> {
+        self.sight.numbers(tid)
+    }
+
+    fn take_beside(&mut self, tid: i32, id: &Identity) -> Beside<OwnedFd> {
+        self.sight.take_beside(tid, id)
     }
 
     fn store_name(

@@ -67,6 +67,8 @@ reasons! {
     HostSocket = "host_socket",
     /// The socket's epoll registrations could not be given to the host socket.
     Epoll = "epoll",
+    /// Another process has the socket as well, and could not be given the host socket.
+    Shared = "shared",
     /// The target's descriptor table did not take the host socket.
     Install = "install",
     /// Too many calls of this container are waiting already.

@@ -51,6 +51,7 @@ impl Outcome {
 pub struct Stats {
     counts: [[AtomicU64; Reason::ALL.len()]; Outcome::ALL.len()],
     continued: AtomicU64,
+    parted: AtomicU64,
     connect: Histogram,
 }
 
@@ -59,6 +60,7 @@ impl Default for Stats {
         Self {
             counts: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             continued: AtomicU64::new(0),
+            parted: AtomicU64::new(0),
             connect: Histogram::default(),
         }
     }
@@ -75,6 +77,10 @@ impl Stats {
 
     pub(crate) fn count_continued(&self) {
         self.continued.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_parted(&self) {
+        self.parted.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn time_connect(&self, took: Duration) {
@@ -100,6 +106,7 @@ impl Stats {
             verdicts,
             reasons,
             continued: self.continued.load(Relaxed),
+            parted: self.parted.load(Relaxed),
             connect_us: self.connect.snapshot(),
         }
     }
@@ -115,6 +122,9 @@ pub struct Snapshot {
     pub reasons: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// Calls that were let through untouched (other families, other system calls).
     pub continued: u64,
+    /// Sockets that were one and are two: somebody who could not be given the new one has the old
+    /// one as well.
+    pub parted: u64,
     /// Time from receiving a `connect` to answering it, without those that had to
     /// wait for the network, in microseconds.
     pub connect_us: Times,

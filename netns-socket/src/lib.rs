@@ -65,6 +65,7 @@ mod foreign;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod holders;
 mod identity;
 mod inside;
 mod lines;

@@ -187,6 +187,13 @@ pub(crate) fn kcmp_epoll(
     if answer < 0 { Err(last_error()) } else { Ok(answer == 0) }
 }
 
+/// Whether two threads have one memory (`KCMP_VM` of kcmp(2)).
+pub(crate) fn kcmp_memory(one: i32, other: i32) -> Result<bool, Errno> {
+    // SAFETY: with this type kcmp takes integers only.
+    let answer = unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) };
+    if answer < 0 { Err(last_error()) } else { Ok(answer == 0) }
+}
+
 /// Gives the calling thread a descriptor table of its own, with nothing in it.
 pub(crate) fn leave_shared_descriptors() -> Result<(), Errno> {
     // SAFETY: unshare takes flags only. The other threads keep the old table.
@@ -268,6 +275,8 @@ struct Opened {
     count: usize,
 }
 
+/// `KCMP_VM` of `linux/kcmp.h`.
+const KCMP_VM: libc::c_int = 1;
 /// `KCMP_EPOLL_TFD` of `linux/kcmp.h`, since Linux 4.13.
 const KCMP_EPOLL_TFD: libc::c_int = 7;
 

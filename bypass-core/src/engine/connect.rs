@@ -7,6 +7,7 @@ use netns_socket::{Domain, Egress, Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{Destination, ForeignAddr, RawSockAddr, SockAddr};
 
+use super::exchange::Exchanged;
 use super::parked::{Parked, Wait};
 use super::{
     Answer, DENIED, Engine, Installed, Kernel, LOOPBACK_DEVICE, Place, Probe, Step, Target,
@@ -65,6 +66,12 @@ impl<K: Kernel> Engine<K> {
                 return None;
             }
         };
+        if let Some(answer) = self.unheard.take(target.tid, &addr)
+            && id.is_tcp()
+            && k.tcp_state(&sock) != Some(TcpState::Close)
+        {
+            return answered(k, note, answer);
+        }
         let call = ConnectCall { target, sock, id, addr };
         let ended = match self.whose(&id) {
             Whose::Host if is_off(Layer::Again) => self.go_on_with(k, note),
@@ -249,25 +256,30 @@ impl<K: Kernel> Engine<K> {
         if k.finish(&twin, &call.sock, &call.id, place).is_err() {
             return self.stay(k, note, call, Reason::Option, now);
         }
-        let Target { tid, fd } = call.target;
-        if !k.transplant(tid, fd, &call.sock, &twin) {
-            return self.stay(k, note, call, Reason::Epoll, now);
-        }
-        match k.install(&note, tid, fd, &twin) {
-            Installed::Done => {}
-            Installed::Gone => return Some((Outcome::Gone, Reason::Allowed)),
-            Installed::Refused => return self.stay(k, note, call, Reason::Install, now),
+        let ConnectCall { target, sock, id, addr } = call;
+        match self.exchange(k, &note, &target, &id, sock, &twin) {
+            Exchanged::Done => {}
+            Exchanged::Gone => {
+                // It may have it all the same. The same call would wait again, if this one does.
+                if step == Step::Done || !blocking {
+                    self.unheard.remember(target.tid, &addr, answer);
+                }
+                return Some((Outcome::Gone, Reason::Allowed));
+            }
+            Exchanged::Refused(sock, reason) => {
+                // Its connection must have ended before the program has another.
+                drop(twin);
+                return self.stay(k, note, ConnectCall { target, sock, id, addr }, reason, now);
+            }
         }
         let success = (Outcome::Switched, Reason::Allowed);
         if step == Step::InProgress && blocking {
             let wait = Wait { success, timed_out: Errno::INPROGRESS, whose: Whose::Host };
-            return self.park(k, note, ConnectCall { sock: twin, ..call }, wait, now);
+            return self.park(k, note, ConnectCall { target, sock: twin, id, addr }, wait, now);
         }
-        // The old socket's last holder may be us: its epoll registration must be gone before
-        // the program looks. Nor are we to be the new one's, if the program closes it at once: with
-        // SO_LINGER that waits.
-        drop((call, twin));
-        if k.answer(note, answer) { Some(success) } else { Some((Outcome::Gone, Reason::Allowed)) }
+        // Were we the last to have it when the program closes it, SO_LINGER would make us wait.
+        drop(twin);
+        self.answer_connect(k, note, target.tid, &addr, answer, success)
     }
 
     /// A switch that did not come about: the connection is made where the socket is,
@@ -281,8 +293,11 @@ impl<K: Kernel> Engine<K> {
         now: Instant,
     ) -> Ended {
         if self.whose(&call.id) == Whose::Host {
-            return match self.put_back(k, &note, &call.target, &call.sock, &call.id) {
-                Ok(sock) => self.leave(k, note, ConnectCall { sock, ..call }, reason, now),
+            let ConnectCall { target, sock, id, addr } = call;
+            return match self.put_back(k, &note, &target, sock, &id) {
+                Ok(sock) => {
+                    self.leave(k, note, ConnectCall { target, sock, id, addr }, reason, now)
+                }
                 Err(installed) => failed_put_back(k, note, installed),
             };
         }
@@ -330,10 +345,26 @@ impl<K: Kernel> Engine<K> {
             Step::InProgress => Answer::Fail(Errno::INPROGRESS),
             Step::Failed(errno) => Answer::Fail(errno),
         };
+        let ConnectCall { target, sock, addr, .. } = call;
         // Closed by us after the program, it would wait for what SO_LINGER says.
-        drop(call);
-        let waited = k.answer(note, answer);
-        Some(if waited { success } else { (Outcome::Gone, reason) })
+        drop(sock);
+        self.answer_connect(k, note, target.tid, &addr, answer, success)
+    }
+
+    pub(super) fn answer_connect(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        tid: i32,
+        addr: &RawSockAddr,
+        answer: Answer,
+        ended: (Outcome, Reason),
+    ) -> Ended {
+        if k.answer(note, answer) {
+            return Some(ended);
+        }
+        self.unheard.remember(tid, addr, answer);
+        Some((Outcome::Gone, ended.1))
     }
 
     fn park(
@@ -374,7 +405,7 @@ impl<K: Kernel> Engine<K> {
         } else if let Err(errno) = k.dissolve(&call.sock) {
             return answered(k, note, Answer::Fail(errno));
         }
-        match self.put_back(k, &note, &call.target, &call.sock, &call.id) {
+        match self.put_back(k, &note, &call.target, call.sock, &call.id) {
             Ok(_) => {
                 k.answer(note, Answer::Success);
                 Some((Outcome::Host, Reason::Dissolve))
@@ -389,19 +420,17 @@ impl<K: Kernel> Engine<K> {
         k: &mut K,
         note: &K::Note,
         target: &Target,
-        sock: &K::Sock,
+        sock: K::Sock,
         id: &Identity,
     ) -> Result<K::Sock, Installed> {
         let twin = k
-            .twin(target.tid, sock, id, Place::Container)
-            .and_then(|twin| k.finish(&twin, sock, id, Place::Container).map(|()| twin))
+            .twin(target.tid, &sock, id, Place::Container)
+            .and_then(|twin| k.finish(&twin, &sock, id, Place::Container).map(|()| twin))
             .map_err(|_unmade| Installed::Refused)?;
-        if !k.transplant(target.tid, target.fd, sock, &twin) {
-            return Err(Installed::Refused);
-        }
-        match k.install(note, target.tid, target.fd, &twin) {
-            Installed::Done => Ok(twin),
-            other => Err(other),
+        match self.exchange(k, note, target, id, sock, &twin) {
+            Exchanged::Done => Ok(twin),
+            Exchanged::Gone => Err(Installed::Gone),
+            Exchanged::Refused(..) => Err(Installed::Refused),
         }
     }
 }

@@ -21,6 +21,7 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::{Destination, SockAddr};
 
 use super::connect::{ConnectCall, Ended, answered, deny, failed_put_back};
+use super::exchange::Exchanged;
 use super::names::wildcard;
 use super::{Answer, Engine, Installed, Kernel, Place, Step, binds_servers};
 use crate::Reason;
@@ -125,12 +126,9 @@ impl<K: Kernel> Engine<K> {
     /// Whoever holds a duplicate keeps it connected.
     fn dissolve_datagram(&mut self, k: &mut K, note: K::Note, call: ConnectCall<K>) -> Ended {
         let replaced = match self.published_port(k, &call) {
-            Some(port) => self.publish_again(k, &note, &call, port),
-            None => self.put_back(k, &note, &call.target, &call.sock, &call.id),
+            Some(port) => self.publish_again(k, &note, call, port),
+            None => self.put_back(k, &note, &call.target, call.sock, &call.id),
         };
-        // The old socket's last holder may be us: it must not get a datagram that is meant for the
-        // new one.
-        drop(call);
         match replaced {
             Ok(_) => {
                 k.answer(note, Answer::Success);
@@ -145,30 +143,30 @@ impl<K: Kernel> Engine<K> {
         &mut self,
         k: &mut K,
         note: &K::Note,
-        call: &ConnectCall<K>,
+        call: ConnectCall<K>,
         container_port: u16,
     ) -> Result<K::Sock, Installed> {
         let refused = Installed::Refused;
         let ConnectCall { target, sock, id, .. } = call;
         let addr = SocketAddr::new(wildcard(id.domain), container_port);
-        let v6_only = k.is_v6_only(sock);
+        let v6_only = k.is_v6_only(&sock);
         let wanted = Wanted { protocol: Protocol::Udp, domain: id.domain, v6_only, addr };
         let (choice, pin) = self.choose_on_host(k, &wanted).ok_or(refused)?;
         let place = Place::Server { pin };
         let twin = self
-            .twin(k, target.tid, sock, id, place)
-            .and_then(|twin| k.finish(&twin, sock, id, place).map(|()| twin))
+            .twin(k, target.tid, &sock, &id, place)
+            .and_then(|twin| k.finish(&twin, &sock, &id, place).map(|()| twin))
             .map_err(|_unmade| refused)?;
-        k.bind_published(&twin, &choice, pin, Some(sock)).map_err(|_unbound| refused)?;
-        if !k.transplant(target.tid, target.fd, sock, &twin) {
-            return Err(refused);
-        }
-        match k.install(note, target.tid, target.fd, &twin) {
-            Installed::Done => {
+        k.bind_published(&twin, &choice, pin, Some(&sock)).map_err(|_unbound| refused)?;
+        // The old socket must not get a datagram that is meant for the new one: its last holder may
+        // be us.
+        match self.exchange(k, note, &target, &id, sock, &twin) {
+            Exchanged::Done => {
                 k.serve(&twin, &choice, pin, None);
                 Ok(twin)
             }
-            other => Err(other),
+            Exchanged::Gone => Err(Installed::Gone),
+            Exchanged::Refused(..) => Err(refused),
         }
     }
 

@@ -123,6 +123,13 @@ pub(super) struct Fake {
     /// Arguments of socketcall(2), by where they lie.
     pub(super) args: HashMap<u64, [u32; 3]>,
     pub(super) unroutable: HashSet<IpAddr>,
+    /// Sockets that another process of the container has as well, and those that are in flight.
+    pub(super) beside: HashSet<usize>,
+    pub(super) in_flight: HashSet<usize>,
+    pub(super) in_sight: Option<usize>,
+    /// The fault comes with the second of them.
+    pub(super) second_transplant_fails: bool,
+    pub(super) dies_after_install: bool,
     pub(super) strict: Strict,
 }
 
@@ -173,6 +180,11 @@ impl Default for Fake {
             stored: Vec::new(),
             args: HashMap::new(),
             unroutable: HashSet::new(),
+            beside: HashSet::new(),
+            in_flight: HashSet::new(),
+            in_sight: None,
+            second_transplant_fails: false,
+            dies_after_install: false,
             strict: Strict::default(),
         }
     }

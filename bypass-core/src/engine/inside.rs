@@ -18,7 +18,8 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::{Destination, SockAddr};
 
 use super::connect::{ConnectCall, Ended, is_wildcard};
-use super::{Answer, Engine, Installed, Kernel, LOOPBACK_DEVICE, Place, Step, Target};
+use super::exchange::Exchanged;
+use super::{Answer, Engine, Kernel, LOOPBACK_DEVICE, Place, Step};
 use crate::Reason;
 use crate::ports::{Index, in_family};
 use crate::publish::Protocol;
@@ -60,33 +61,36 @@ impl<K: Kernel> Engine<K> {
         reason: Reason,
         now: Instant,
     ) -> Ended {
-        match self.reach_own_service(k, &note, &call, service) {
-            None => self.leave(k, note, call, reason, now),
-            Some(Installed::Gone) => Some((Outcome::Gone, Reason::Published)),
-            Some(_) => {
+        let Some(twin) = self.reach_own_service(k, &call, service) else {
+            return self.leave(k, note, call, reason, now);
+        };
+        let blocking = k.is_blocking(&call.sock);
+        let ConnectCall { target, sock, id, addr } = call;
+        match self.exchange(k, &note, &target, &id, sock, &twin) {
+            Exchanged::Refused(sock, _) => {
+                drop(twin);
+                self.leave(k, note, ConnectCall { target, sock, id, addr }, reason, now)
+            }
+            Exchanged::Gone => Some((Outcome::Gone, Reason::Published)),
+            Exchanged::Done => {
                 // Natively a connection to loopback stands as soon as it is begun, but only a
                 // blocking call is told so.
-                let answer = if k.is_blocking(&call.sock) {
-                    Answer::Success
-                } else {
-                    Answer::Fail(Errno::INPROGRESS)
-                };
-                drop(call);
-                let waited = k.answer(note, answer);
-                let outcome = if waited { Outcome::Switched } else { Outcome::Gone };
-                Some((outcome, Reason::Published))
+                let answer =
+                    if blocking { Answer::Success } else { Answer::Fail(Errno::INPROGRESS) };
+                drop(twin);
+                let ended = (Outcome::Switched, Reason::Published);
+                self.answer_connect(k, note, target.tid, &addr, answer, ended)
             }
         }
     }
 
-    /// `None` if the connection does not come to stand at once, or cannot be given to the target.
+    /// A socket with that connection; `None` if it does not come to stand at once.
     fn reach_own_service(
         &self,
         k: &mut K,
-        note: &K::Note,
         call: &ConnectCall<K>,
         OwnService { index, host }: OwnService,
-    ) -> Option<Installed> {
+    ) -> Option<K::Sock> {
         let device = match k.egress(host.ip().to_canonical(), 0) {
             Egress::Device { ifindex } => ifindex,
             Egress::Loopback => LOOPBACK_DEVICE,
@@ -99,8 +103,7 @@ impl<K: Kernel> Engine<K> {
             return None;
         }
         let place = Place::Host { pin: Some(device).filter(|_| self.facts.pin) };
-        let Target { tid, fd } = call.target;
-        let twin = k.twin(tid, &call.sock, &call.id, place).ok()?;
+        let twin = k.twin(call.target.tid, &call.sock, &call.id, place).ok()?;
         if let Some(local) = source {
             k.bind(&twin, &SockAddr::from(local).encode()).ok()?;
         }
@@ -115,11 +118,7 @@ impl<K: Kernel> Engine<K> {
             return None;
         }
         k.finish(&twin, &call.sock, &call.id, place).ok()?;
-        if !k.transplant(tid, fd, &call.sock, &twin) {
-            return None;
-        }
-        let installed = k.install(note, tid, fd, &twin);
-        (installed != Installed::Refused).then_some(installed)
+        Some(twin)
     }
 }
 

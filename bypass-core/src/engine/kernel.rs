@@ -94,6 +94,17 @@ pub(crate) enum Installed {
     Refused,
 }
 
+/// Who else has a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beside<S> {
+    /// Another process, which is going to keep it: a descriptor of it.
+    Keeps(S),
+    /// A process that closes it when it executes another program, and does nothing else until then.
+    Passes,
+    /// Nobody that can be found.
+    Nobody,
+}
+
 /// Identifies a parked call between the engine and the event loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Token(pub(crate) u32);
@@ -247,6 +258,16 @@ pub(crate) trait Kernel {
     /// Has every epoll of the target that watches `old` under `fd` watch `new` under it as
     /// well. The registration of `old` ends with its file. False if that failed.
     fn transplant(&mut self, tid: i32, fd: i32, old: &Self::Sock, new: &Self::Sock) -> bool;
+    /// Keeps watch over the file of a socket that is to be replaced, for the next three.
+    fn keep_in_sight(&mut self, old: &Self::Sock);
+    /// Closes our descriptor of it. True if it is open all the same: somebody else has it.
+    fn let_go(&mut self, old: Self::Sock) -> bool;
+    /// Whether somebody else still has it.
+    fn is_in_sight(&mut self) -> bool;
+    /// The numbers under which the target may have it. To be [taken](Self::take) and looked at.
+    fn numbers_in_sight(&mut self, tid: i32) -> Vec<i32>;
+    /// Takes it out of another process of the container. What it is has been compared.
+    fn take_beside(&mut self, tid: i32, id: &Identity) -> Beside<Self::Sock>;
     /// Writes a name and its length where the caller of getsockname(2) wants them.
     fn store_name(
         &mut self,

@@ -189,7 +189,7 @@ impl<K: Kernel> Engine<K> {
             // A socket with a connection or an address takes neither bind nor listen.
             return Err(Refused::Errno(Errno::INVAL));
         }
-        self.put_back(k, note, target, &sock, id).map_err(|installed| match installed {
+        self.put_back(k, note, target, sock, id).map_err(|installed| match installed {
             Installed::Gone => Refused::Gone,
             _ => Refused::PutBack,
         })

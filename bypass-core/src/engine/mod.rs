@@ -24,6 +24,7 @@
 mod connect;
 mod control;
 mod datagram;
+mod exchange;
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(not(test), expect(dead_code, reason = "single tests need more than the model"))]
 #[expect(clippy::indexing_slicing, clippy::panic, reason = "made to fail, where it must")]
@@ -40,6 +41,7 @@ mod publish;
 mod send;
 #[cfg(test)]
 mod tests;
+mod unheard;
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -52,10 +54,11 @@ use sockaddr_inspect::Destination;
 
 pub(crate) use self::control::confine;
 pub(crate) use self::kernel::{
-    Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
+    Answer, Beside, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
 };
 use self::parked::Lot;
 use self::send::Decided;
+use self::unheard::Unheard;
 use crate::Reason;
 use crate::audit::{AuditedCall, Auditor, Pending};
 use crate::call::Call;
@@ -112,6 +115,7 @@ pub(crate) struct Engine<K: Kernel> {
     parked: Lot<K>,
     /// UDP sockets that stay in the container.
     inside: Decided,
+    unheard: Unheard,
     auditor: Option<Auditor>,
     /// Whether the container may hold a UDP socket of the host.
     has_datagrams: Cell<bool>,
@@ -126,6 +130,7 @@ impl<K: Kernel> Engine<K> {
             stats,
             parked,
             inside: Decided::default(),
+            unheard: Unheard::default(),
             auditor: None,
             has_datagrams: Cell::new(false),
         }
@@ -147,6 +152,9 @@ impl<K: Kernel> Engine<K> {
             },
             call => call,
         };
+        if !matches!(call, Call::Connect { .. }) {
+            self.unheard.forget(tid);
+        }
         match call {
             Call::Connect { fd, at, len } => {
                 let target = Target { tid, fd };
@@ -175,7 +183,7 @@ impl<K: Kernel> Engine<K> {
 
     /// A connection that a call waits for has ended, one way or the other.
     pub(crate) fn handle_ready(&mut self, k: &mut K, token: Token) {
-        if let Some((outcome, reason)) = self.parked.complete(k, token) {
+        if let Some((outcome, reason)) = self.parked.complete(k, token, &mut self.unheard) {
             self.stats.count(outcome, reason);
         }
     }

@@ -11,6 +11,8 @@
 //!   from a UDP socket of the host is not either.
 //! - What is done to a socket of the host, the policy and the published ports allow, and no socket
 //!   without its pin gets into the container ([`judge`]).
+//! - A socket that the container has at several numbers stays one, and is left where it is if another
+//!   process has it too.
 //! - Nothing is done on the word of a thread that may be gone, and nothing is bound or connected
 //!   that the container may have a duplicate of ([`strict`](super::fake::Strict)).
 
@@ -53,6 +55,9 @@ pub(crate) struct Seen {
     pub(crate) dissolved: usize,
     pub(crate) waits: usize,
     pub(crate) continued: usize,
+    /// Duplicates that were replaced, and sockets that were left since others have them.
+    pub(crate) duplicates: usize,
+    pub(crate) shared: usize,
     /// Calls whose caller was found to be gone.
     pub(crate) gone: usize,
 }
@@ -183,10 +188,15 @@ impl Model {
             }
             30 => self.publishing(bytes),
             _ => {
-                if let Some(sock) = self.k.table.get(&fd).copied()
-                    && !self.k.waiting.remove(&sock)
-                {
-                    self.k.waiting.insert(sock);
+                let Some(sock) = self.k.table.get(&fd).copied() else { return };
+                let set = match bytes.byte() % 4 {
+                    // A child is forked, or it ends.
+                    0 => &mut self.k.beside,
+                    1 => &mut self.k.in_flight,
+                    _ => &mut self.k.waiting,
+                };
+                if !set.remove(&sock) {
+                    set.insert(sock);
                 }
             }
         }
@@ -198,7 +208,13 @@ impl Model {
         let note = self.ledger.note(tid);
         let id = note.id;
         self.k.strict.begin();
+        // What goes wrong or changes meanwhile may part a socket, and is counted.
+        let calm = self.k.faults.is_empty() && self.k.strict.races.is_empty();
+        let before = self.k.table.clone();
         self.engine.handle(&mut self.k, note, tid, call, self.now);
+        if calm && self.k.strict.gone == 0 {
+            self.judge.unity(&self.k, &before);
+        }
         self.k.strict.races.clear();
         self.ledger.handled(id, tid, &mut self.k);
         if let Some(Answer::Continue) = self.ledger.answer_of(id) {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use seccomp_notify::Errno;
 use sockaddr_inspect::RawSockAddr;
 
+use super::unheard::Unheard;
 use super::{Answer, Kernel, Probe, Step, Token, Whose};
 use crate::Reason;
 use crate::share::Share;
@@ -125,7 +126,12 @@ impl<K: Kernel> Lot<K> {
     }
 
     /// The socket is ready: ask how the connection ended and answer.
-    pub(super) fn complete(&mut self, k: &mut K, token: Token) -> Option<(Outcome, Reason)> {
+    pub(super) fn complete(
+        &mut self,
+        k: &mut K,
+        token: Token,
+        unheard: &mut Unheard,
+    ) -> Option<(Outcome, Reason)> {
         let call = self.calls.get(&token)?;
         let success = call.wait.success;
         let step = match call.wait.whose {
@@ -142,10 +148,14 @@ impl<K: Kernel> Lot<K> {
             Step::InProgress => return None,
             Step::Failed(errno) => (Answer::Fail(errno), (Outcome::Failed, success.1)),
         };
-        let Parked { note, sock, .. } = self.remove(k, token)?;
+        let Parked { note, tid, sock, addr, .. } = self.remove(k, token)?;
         // Closed by us after the program, it would wait for what SO_LINGER says.
         drop(sock);
-        Some(if k.answer(note, answer) { counted } else { (Outcome::Gone, counted.1) })
+        if k.answer(note, answer) {
+            return Some(counted);
+        }
+        unheard.remember(tid, &addr, answer);
+        Some((Outcome::Gone, counted.1))
     }
 
     pub(super) fn expire(

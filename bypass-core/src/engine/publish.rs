@@ -16,7 +16,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use netns_socket::{Egress, Identity};
 use sockaddr_inspect::RawSockAddr;
 
-use super::{Answer, Engine, Installed, Kernel, Place, Target, TwinError, Whose, protocol_of};
+use super::exchange::Exchanged;
+use super::{Answer, Engine, Kernel, Place, Target, TwinError, Whose, protocol_of};
 use crate::Reason;
 use crate::ports::{Choice, Families, Index, Wanted};
 use crate::publish::Protocol;
@@ -136,23 +137,16 @@ impl<K: Kernel> Engine<K> {
             return;
         }
         // If the twin cannot take its place, the container socket is bound after all.
-        let left = |engine: &Self, k: &mut K, note, inside, reason| {
-            drop(inside);
-            engine.bind_inside(k, note, &sock, addr, reason);
-        };
-        if !k.transplant(tid, fd, &sock, &twin) {
-            return left(self, k, note, inside, Reason::Epoll);
-        }
-        match k.install(&note, tid, fd, &twin) {
-            Installed::Done => {}
-            Installed::Gone => return self.stats.count(Outcome::Gone, Reason::Published),
-            Installed::Refused => return left(self, k, note, inside, Reason::Install),
+        match self.exchange(k, &note, &target, id, sock, &twin) {
+            Exchanged::Done => {}
+            Exchanged::Gone => return self.stats.count(Outcome::Gone, Reason::Published),
+            Exchanged::Refused(sock, reason) => {
+                drop((inside, twin));
+                return self.bind_inside(k, note, &sock, addr, reason);
+            }
         }
         k.serve(&twin, choice, pin, Some(&inside));
         tracing::debug!(tid, fd, host = %choice.bind, "published");
-        // The old socket's last holder may be us: its epoll registration must be gone before
-        // the program looks.
-        drop(sock);
         self.stats.count(Outcome::Switched, Reason::Published);
         k.answer(note, Answer::Success);
     }

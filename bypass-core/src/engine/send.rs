@@ -25,10 +25,10 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::{Destination, RawSockAddr, SockAddr};
 
 use super::connect::{destination, is_wildcard};
+use super::exchange::Exchanged;
 use super::names::wildcard;
 use super::{
-    Answer, DENIED, Engine, Installed, Kernel, Lost, Place, Target, Udp, Whose, binds_servers,
-    protocol_of,
+    Answer, DENIED, Engine, Kernel, Lost, Place, Target, Udp, Whose, binds_servers, protocol_of,
 };
 use crate::Reason;
 use crate::audit::AuditedCall;
@@ -73,7 +73,7 @@ impl<K: Kernel> Engine<K> {
         k: &mut K,
         note: K::Note,
         target: Target,
-        sock: K::Sock,
+        mut sock: K::Sock,
         id: &Identity,
         message: Message,
     ) {
@@ -106,10 +106,10 @@ impl<K: Kernel> Engine<K> {
         };
         let moved = device.map(|device| {
             let place = Place::Host { pin: Some(device).filter(|_| self.facts.pin) };
-            self.replace(k, &note, target, &sock, id, place)
+            self.replace(k, &note, target, &mut sock, id, place)
         });
         match moved {
-            Some(Ok(twin)) => self.send_all(k, note, target, twin, id, message),
+            Some(Ok(())) => self.send_all(k, note, target, sock, id, message),
             Some(Err(Unreplaced::Gone)) => self.stats.count(Outcome::Gone, Reason::Allowed),
             Some(Err(Unreplaced::Waiting)) => {
                 k.answer(note, Answer::Fail(Errno::AGAIN));
@@ -178,12 +178,12 @@ impl<K: Kernel> Engine<K> {
             if !first {
                 return Err(Lost::Errno(Errno::AGAIN));
             }
-            *sock = match self.replace(k, note, target, sock, id, place) {
-                Ok(twin) => twin,
+            match self.replace(k, note, target, sock, id, place) {
+                Ok(()) => {}
                 Err(Unreplaced::Waiting) => return Err(Lost::Errno(Errno::AGAIN)),
                 Err(Unreplaced::Gone) => return Err(Lost::Gone),
                 Err(Unreplaced::Refused) => return Err(Lost::Errno(DENIED)),
-            };
+            }
             // The twin may be bound to less than the socket that was judged, and go elsewhere.
             let wildcard = name.and_then(|name| any_destination(id, &name));
             let wildcard = wildcard.is_some_and(|to| is_wildcard(to.ip()));
@@ -243,10 +243,10 @@ impl<K: Kernel> Engine<K> {
         k: &mut K,
         note: &K::Note,
         target: Target,
-        sock: &K::Sock,
+        sock: &mut K::Sock,
         id: &Identity,
         place: Place,
-    ) -> Result<K::Sock, Unreplaced> {
+    ) -> Result<(), Unreplaced> {
         if k.has_waiting(sock) {
             return Err(Unreplaced::Waiting);
         }
@@ -255,20 +255,21 @@ impl<K: Kernel> Engine<K> {
             .and_then(|twin| k.finish(&twin, sock, id, place).map(|()| twin))
             .map_err(|_unmade| Unreplaced::Refused)?;
         self.keep_port(k, sock, &twin, id)?;
-        if !k.transplant(target.tid, target.fd, sock, &twin) {
-            return Err(Unreplaced::Refused);
-        }
-        match k.install(note, target.tid, target.fd, &twin) {
-            Installed::Done => {
+        let old = std::mem::replace(sock, twin);
+        match self.exchange(k, note, &target, id, old, sock) {
+            Exchanged::Done => {
                 let outcome = match place {
                     Place::Container => Outcome::Left,
                     _ => Outcome::Switched,
                 };
                 self.stats.count(outcome, Reason::Allowed);
-                Ok(twin)
+                Ok(())
             }
-            Installed::Gone => Err(Unreplaced::Gone),
-            Installed::Refused => Err(Unreplaced::Refused),
+            Exchanged::Gone => Err(Unreplaced::Gone),
+            Exchanged::Refused(old, _) => {
+                *sock = old;
+                Err(Unreplaced::Refused)
+            }
         }
     }
 

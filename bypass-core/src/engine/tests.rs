@@ -2,7 +2,9 @@
 
 mod audit;
 mod datagrams;
+mod holders;
 mod publishing;
+mod restarts;
 mod sequences;
 
 use std::cell::RefCell;

@@ -30,6 +30,7 @@ mod run_basics;
 mod serve;
 mod serve_ports;
 mod servers;
+mod transparency;
 mod udp;
 mod world_selftest;
 
@@ -51,6 +52,7 @@ fn main() -> Result<ExitCode> {
         publish_table::SCENARIOS,
         names::SCENARIOS,
         udp::SCENARIOS,
+        transparency::SCENARIOS,
         servers::SCENARIOS,
         dns::SCENARIOS,
         parking::SCENARIOS,

@@ -11,7 +11,7 @@ use super::{CONTAINER, Deed, ETH, Fail, Fake, FakeNote, FakeSock, Fault, HOST, P
 use crate::audit::AuditedProcess;
 use crate::call::Message;
 use crate::engine::kernel::{
-    Answer, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
+    Answer, Beside, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
 };
 use crate::ports::{Choice, Families, Index};
 
@@ -362,7 +362,46 @@ impl Kernel for Fake {
     fn transplant(&mut self, _tid: i32, _fd: i32, _old: &usize, _new: &usize) -> bool {
         self.meanwhile();
         self.strict.acts();
-        !self.hit(Fault::Transplant)
+        let hit = self.hit(Fault::Transplant);
+        if std::mem::take(&mut self.second_transplant_fails) {
+            self.faults.insert(Fault::Transplant);
+        }
+        !hit
+    }
+
+    fn keep_in_sight(&mut self, old: &usize) {
+        self.in_sight = Some(*old);
+    }
+
+    fn let_go(&mut self, old: usize) -> bool {
+        assert_eq!(self.in_sight, Some(old), "another one is watched");
+        self.is_in_sight()
+    }
+
+    fn is_in_sight(&mut self) -> bool {
+        self.in_sight.is_some_and(|old| {
+            self.table.values().any(|sock| *sock == old)
+                || self.beside.contains(&old)
+                || self.in_flight.contains(&old)
+        })
+    }
+
+    fn numbers_in_sight(&mut self, _tid: i32) -> Vec<i32> {
+        let mut numbers: Vec<i32> = self
+            .table
+            .iter()
+            .filter(|(_, sock)| Some(**sock) == self.in_sight)
+            .map(|(fd, _)| *fd)
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    fn take_beside(&mut self, _tid: i32, _id: &Identity) -> Beside<usize> {
+        self.meanwhile();
+        self.strict.reads();
+        let keeps = self.in_sight.filter(|sock| self.beside.contains(sock));
+        keeps.map_or(Beside::Nobody, Beside::Keeps)
     }
 
     fn store_name(
@@ -391,6 +430,9 @@ impl Kernel for Fake {
         self.remember(*sock, |sock, _| Deed::Install { sock });
         self.strict.held.insert(*sock);
         self.table.insert(fd, *sock);
+        if std::mem::take(&mut self.dies_after_install) {
+            self.faults.insert(Fault::Dead);
+        }
         Installed::Done
     }
 

@@ -3,6 +3,7 @@
 //! What is written here is the rule of `docs/security.md`, not the engine's way to keep it: a deed
 //! is looked at by itself, whatever led to it.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use netns_socket::{Domain, Egress, TcpState};
@@ -49,6 +50,22 @@ impl Judge {
                 assert!(datagrams.is_none(), "continue: {call:?} on {datagrams:?}");
             }
             Call::Name { .. } | Call::EpollCreate | Call::Other => {}
+        }
+    }
+
+    /// The target had these sockets: what was one is not two now.
+    pub(super) fn unity(&mut self, k: &Fake, before: &HashMap<i32, usize>) {
+        for (fd, old) in before {
+            let replaced = k.table.get(fd) != Some(old);
+            let of = || before.iter().filter(|(_, sock)| *sock == old);
+            for (other, _) in of() {
+                let other = k.table.get(other) != Some(old);
+                assert_eq!(other, replaced, "{old} was one: {before:?}, {:?}", k.table);
+            }
+            let shared = k.beside.contains(old) && k.socks[*old].netns != HOST;
+            assert!(!replaced || !shared, "another process has {old}");
+            self.seen.duplicates += usize::from(replaced && of().count() > 1);
+            self.seen.shared += usize::from(shared && !k.strict.deeds.is_empty());
         }
     }
 

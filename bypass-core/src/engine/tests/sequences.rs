@@ -33,11 +33,13 @@ fn runs_get_everywhere() {
         all.dissolved += seen.dissolved;
         all.waits += seen.waits;
         all.continued += seen.continued;
+        all.duplicates += seen.duplicates;
+        all.shared += seen.shared;
         all.gone += seen.gone;
     }
     let Seen { clients, servers, own_services, datagrams, listens, .. } = all;
-    let Seen { dissolved, waits, continued, gone, .. } = all;
-    let given = [clients, servers, own_services];
+    let Seen { dissolved, waits, continued, duplicates, shared, gone, .. } = all;
+    let given = [clients, servers, own_services, duplicates, shared];
     let done = [datagrams, listens, dissolved, waits, continued, gone];
     assert!(!given.contains(&0) && !done.contains(&0), "{all:?}");
 }

@@ -3,7 +3,7 @@
 //! | step | call |
 //! |---|---|
 //! | `connect=ADDR` `unspec` | connect |
-//! | `bind=ADDR` `listen=N` `shutdown` | what they say |
+//! | `bind=ADDR` `listen=N` `shutdown` `shutdown=rd` `shutdown=wr` | what they say |
 //! | `accept` `back` | go on with an accepted connection; with the listener again |
 //! | `send=TEXT` `recv` | send, recv; `recv` returns at most 4096 bytes |
 //! | `sendto=ADDR` `sendmsg=ADDR` `fastopen=ADDR` | one datagram or segment to an address |
@@ -19,16 +19,25 @@
 //! | `wait` | poll until writable, then `SO_ERROR` |
 //! | `epoll-add` `epoll-wait` | register with an epoll, wait for its event |
 //! | `epoll-dup` | keep a duplicate of the epoll's descriptor as well |
+//! | `poll` | what poll tells of it now, of `IN`, `OUT` and `RDHUP` |
 //! | `dup` | go on with a duplicate; the first one stays open |
+//! | `swap` `drop` | go on with that one; close it |
+//! | `same` | whether that one is the same socket, by its cookie |
 //! | `child:STEP` | a forked child makes that call |
 //! | `new` | go on with a fresh socket |
+//!
+//! and those of [`events`] and [`keeper`].
+
+mod events;
+mod keeper;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFlags, Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::net::{
@@ -42,6 +51,7 @@ use test_support::process::poll_until;
 use test_support::sys::{self, Naming, Room};
 use test_support::{fail, sockopt as options};
 
+use self::keeper::Keeper;
 use crate::datagrams::{self, Device, Received};
 use crate::errno_name;
 
@@ -59,6 +69,9 @@ pub(crate) struct Subject {
     socket: OwnedFd,
     others: Vec<OwnedFd>,
     epoll: Option<OwnedFd>,
+    epolls: Vec<OwnedFd>,
+    keeper: Option<Keeper>,
+    on_its_way: Option<UnixStream>,
     last: Option<Received>,
 }
 
@@ -81,7 +94,18 @@ impl Subject {
             steps = rest;
         }
         let socket = socket(family, kind, None)?;
-        Ok((Self { family, kind, socket, others: Vec::new(), epoll: None, last: None }, steps))
+        let subject = Self {
+            family,
+            kind,
+            socket,
+            others: Vec::new(),
+            epoll: None,
+            epolls: Vec::new(),
+            keeper: None,
+            on_its_way: None,
+            last: None,
+        };
+        Ok((subject, steps))
     }
 
     /// Makes every call in turn, whatever comes of the ones before it.
@@ -103,6 +127,19 @@ impl Subject {
     fn step(&mut self, step: &str) -> Result<Outcome> {
         if let Some(step) = step.strip_prefix("child:") {
             return self.in_child(step);
+        }
+        if let Some(step) = step.strip_prefix("keeper:") {
+            return self.tell_keeper(step);
+        }
+        if let Some(step) = step.strip_prefix("ep:") {
+            return self.epoll_step(step);
+        }
+        match step {
+            "keeper" => return self.keep_elsewhere(),
+            "keeper-end" => return self.end_keeper(),
+            "send-fd" => return self.send_descriptor(),
+            "recv-fd" => return self.receive_descriptor(),
+            _ => {}
         }
         if let Some(option) = step.strip_prefix("set:") {
             let (name, value) = option.split_once('=').context("set:NAME=VALUE")?;
@@ -127,6 +164,8 @@ impl Subject {
             Some(("send", text)) => {
                 send(&self.socket, text.as_bytes(), SendFlags::NOSIGNAL).map_or_else(failed, count)
             }
+            Some(("shutdown", "rd")) => done(shutdown(&self.socket, Shutdown::Read)),
+            Some(("shutdown", "wr")) => done(shutdown(&self.socket, Shutdown::Write)),
             Some(("listen", backlog)) => done(listen(&self.socket, backlog.parse()?)),
             Some((name, address)) => self.call_with(name, address.parse()?)?,
         })
@@ -242,6 +281,26 @@ impl Subject {
                 let copy = fcntl_dupfd_cloexec(socket, 0)?;
                 self.others.push(std::mem::replace(&mut self.socket, copy));
                 Ok(Value::Null)
+            }
+            "swap" => {
+                let other = self.others.last_mut().context("swap without dup")?;
+                std::mem::swap(&mut self.socket, other);
+                Ok(Value::Null)
+            }
+            "drop" => {
+                self.others.pop().context("drop without dup")?;
+                Ok(Value::Null)
+            }
+            "same" => {
+                let other = self.others.last().context("same without dup")?;
+                let cookies = [socket, other].map(sockopt::socket_cookie);
+                Ok((cookies[0]? == cookies[1]?).into())
+            }
+            "poll" => {
+                let wanted = PollFlags::IN | PollFlags::OUT | PollFlags::RDHUP;
+                let mut polled = [PollFd::new(socket, wanted)];
+                poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+                Ok(polled[0].revents().bits().into())
             }
             "new" => {
                 let fresh = rustix::net::socket(self.family, self.kind, None)?;

@@ -1,0 +1,94 @@
+//! The socket that another one takes the place of: who else has it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use netns_socket::holders::{self, Witness};
+use netns_socket::{Identity, PidFd, Taken};
+
+use crate::engine::Beside;
+
+/// How long a holder may take to execute another program. The container's other calls wait as well.
+const PATIENCE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// Looks after one socket at a time.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    witness: Option<Witness>,
+    /// Whether the witness has something to watch over that nobody asks about any more.
+    stale: bool,
+    inode: Option<u64>,
+}
+
+impl Sight {
+    /// If that fails, the socket is taken to have no other holder.
+    pub(super) fn keep(&mut self, socket: impl AsFd) {
+        self.inode = None;
+        if self.stale || self.witness.is_none() {
+            self.witness = Witness::new().ok();
+        }
+        self.stale = true;
+        let Some(witness) = &self.witness else { return };
+        if let Err(error) = witness.watch(&socket) {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "could not watch over a socket");
+            return;
+        }
+        self.inode = holders::inode_of(socket).ok();
+    }
+
+    pub(super) fn let_go(&mut self, socket: OwnedFd) -> bool {
+        drop(socket);
+        self.stale = self.is_open();
+        self.stale
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.witness.as_ref().is_some_and(|witness| witness.is_open().unwrap_or(false))
+    }
+
+    pub(super) fn numbers(&self, tid: i32) -> Vec<i32> {
+        self.inode.map(|inode| holders::numbers_of(tid, inode)).unwrap_or_default()
+    }
+
+    /// Takes it of another process that is to keep it.
+    ///
+    /// Children of every program that starts others have all its sockets for a moment, until they
+    /// execute. They are told from workers, as far as can be, by the flag that closes it then: one
+    /// that runs in its parent's memory can do nothing else, another one is given some time.
+    pub(super) fn take_beside(&self, tid: i32, id: &Identity) -> Beside<OwnedFd> {
+        let Some(inode) = self.inode else { return Beside::Nobody };
+        let mut passes = false;
+        let mut find = || {
+            holders::find_beside(tid, inode, |process, number| {
+                let closes = netns_socket::read_cloexec(process, number).ok()? == Some(true);
+                if closes && holders::shares_memory(tid, process) {
+                    passes = true;
+                    return None;
+                }
+                let Ok(Taken::Fd(taken)) = PidFd::open(process).ok()?.take_fd(number) else {
+                    return None;
+                };
+                let same = Identity::of(&taken).ok()??.cookie == id.cookie;
+                same.then_some((taken, closes))
+            })
+        };
+        let found = match find() {
+            Some((taken, true)) => {
+                drop(taken);
+                let until = Instant::now() + PATIENCE;
+                while self.is_open() && Instant::now() < until {
+                    std::thread::sleep(PAUSE);
+                }
+                find()
+            }
+            found => found,
+        };
+        match found {
+            Some((taken, _)) => Beside::Keeps(taken),
+            None if passes => Beside::Passes,
+            None => Beside::Nobody,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What a program cannot tell: the same calls natively and inside, call by call.
+//!
+//! `docs/transparency.md` names these, row by row.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::Value;
+use test_support::harness::{Group, Scenario};
+use test_support::requirement::Requirement;
+use test_support::world::{REMOTE_V4, REMOTE_V6, SILENT_V4, UNREACHABLE_V4};
+use test_support::{Result, World, ensure, ensure_eq};
+
+use crate::client::{Sequence, counted, reported};
+use crate::inside::Inside;
+
+pub(crate) const SCENARIOS: Group = (
+    "transparency",
+    &[
+        Scenario { name: "duplicates_are_one_socket", requires: &[], run: duplicates },
+        Scenario {
+            name: "duplicates_of_a_server_are_one_socket",
+            requires: &[],
+            run: published_duplicates,
+        },
+        Scenario {
+            name: "a_socket_that_a_child_has_is_left_as_one",
+            requires: &[Requirement::Program("slirp4netns"), Requirement::Tun],
+            run: shared,
+        },
+        Scenario {
+            name: "a_socket_in_flight_is_parted_and_counted",
+            requires: &[],
+            run: in_flight,
+        },
+        Scenario {
+            name: "starting_programs_meanwhile_shares_nothing",
+            requires: &[Requirement::Program("python3")],
+            run: spawning,
+        },
+    ],
+);
+
+/// Runs each template natively and inside, with both families where it has no address of one.
+fn all_as_natively(world: &World, templates: &[&str], options: &[&str]) -> Result {
+    as_natively(world, &["inet", "inet6"], templates, options)
+}
+
+fn as_natively(world: &World, families: &[&str], templates: &[&str], options: &[&str]) -> Result {
+    let echo = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let reset = world.serve_remote(&["--quiet", "--mode", "reset", "[::]:0"])?;
+    let mut wrong = Vec::new();
+    for template in templates {
+        for family in families.iter().copied() {
+            let remote = if family == "inet" { IpAddr::from(REMOTE_V4) } else { REMOTE_V6.into() };
+            if family == "inet6" && (template.contains("SILENT") || template.contains("NOROUTE")) {
+                continue;
+            }
+            let steps = template
+                .replace("ECHO", &echo.at(remote))
+                .replace("RESET", &reset.at(remote))
+                .replace("CLOSED", &SocketAddr::new(remote, 1).to_string())
+                .replace("SILENT", &format!("{SILENT_V4}:9"))
+                .replace("NOROUTE", &format!("{UNREACHABLE_V4}:9"));
+            let sequence = Sequence { family, steps: &steps };
+            if let Err(difference) = sequence.same_as_native(world, options) {
+                wrong.push(format!("{template} ({family}): {difference}"));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{} sequences differ\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// One run, of which the report is looked at as well.
+fn run(world: &World, options: &[&str], steps: &str) -> Result<(Vec<Value>, Value)> {
+    let mut words = vec!["sequence", "inet"];
+    words.extend(steps.split(' '));
+    let (steps, report) = reported(world, options, &words)?;
+    Ok((crate::client::steps(steps)?, report))
+}
+
+fn value<'a>(steps: &'a [Value], name: &str) -> &'a Value {
+    steps.iter().find(|step| step["step"] == name).map_or(&Value::Null, |step| &step["value"])
+}
+
+/// Descriptors of one process, before and after.
+const DUPLICATES: &[&str] = &[
+    "dup connect=ECHO same peer send=hello recv swap peer send=x recv",
+    "dup dup dup swap connect=ECHO same drop same peer",
+    "dup cloexec connect=ECHO flags swap flags",
+    "dup swap cloexec connect=ECHO flags swap flags",
+    "dup nonblocking connect=ECHO wait same swap peer flags",
+    "dup connect=CLOSED same swap connect=ECHO same peer",
+    "nonblocking dup connect=CLOSED wait same connect=ECHO wait same peer swap peer",
+    "connect=ECHO dup unspec same swap connect=ECHO same peer swap peer",
+    "dup listen=1 same swap connect=ECHO",
+    "nonblocking ep:new ep:add=out+et dup connect=ECHO ep:wait same swap drop ep:poll",
+    "nonblocking dup ep:new ep:add=out connect=ECHO ep:wait swap ep:add=out ep:wait same",
+    "nonblocking ep:new ep:add=out dup ep:add=out swap connect=ECHO wait ep:poll ep:del ep:poll",
+];
+
+fn duplicates(world: &World) -> Result {
+    all_as_natively(world, DUPLICATES, &[])?;
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let (steps, report) = run(world, &[], &format!("dup connect={} same", server.at(REMOTE_V4)))?;
+    ensure_eq!(value(&steps, "same"), &Value::Bool(true), "{steps:?}");
+    ensure_eq!(counted(&report, "switched"), Some(1), "switched: {report}");
+    ensure_eq!(counted(&report, "parted"), Some(0), "parted: {report}");
+    Ok(())
+}
+
+fn published_duplicates(world: &World) -> Result {
+    let mut inside = Inside::start(world, &["-p", "8079:8080"])?;
+    let steps =
+        inside.client(world, "inet stream dup bind=0.0.0.0:8080 same listen=1 swap local")?;
+    for step in &steps {
+        ensure_eq!(step["result"], "ok", "{steps:?}");
+    }
+    ensure_eq!(value(&steps, "same"), &Value::Bool(true), "{steps:?}");
+    // It is the host's, by both.
+    let local = value(&steps, "local").as_str().unwrap_or_default().to_owned();
+    ensure!(local.ends_with(":8080") || local.ends_with(":8079"), "{steps:?}");
+    Ok(())
+}
+
+/// A child that was forked before has the socket too. All descriptors go on as one.
+const SHARED: &[&str] = &[
+    "keeper connect=ECHO keeper:peer keeper:send=hello recv keeper-end peer",
+    "keeper keeper:connect=ECHO peer send=hello keeper:recv keeper-end",
+    "keeper dup connect=ECHO same keeper:send=hello swap recv keeper-end",
+    "nonblocking keeper connect=ECHO wait keeper:peer keeper-end",
+    "nonblocking ep:new ep:add=out keeper connect=ECHO ep:wait keeper:ep:wait keeper-end",
+    "keeper keeper-end connect=ECHO send=hello recv",
+];
+
+fn shared(world: &World) -> Result {
+    let options = ["--net", "slirp4netns"];
+    // There is no IPv6 by that.
+    as_natively(world, &["inet"], SHARED, &options)?;
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let connect = format!("connect={}", server.at(REMOTE_V4));
+    let (steps, report) = run(world, &options, &format!("keeper {connect} keeper:peer"))?;
+    ensure_eq!(value(&steps, "keeper:peer")["result"], "ok", "{steps:?}");
+    ensure_eq!(report["reasons"]["left"]["shared"], 1, "left: {report}");
+    ensure_eq!(counted(&report, "parted"), Some(0), "parted: {report}");
+    // One that has gone shares nothing.
+    let (_, report) = run(world, &options, &format!("keeper keeper-end {connect}"))?;
+    ensure_eq!(counted(&report, "switched"), Some(1), "switched: {report}");
+    Ok(())
+}
+
+fn in_flight(world: &World) -> Result {
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let steps =
+        format!("send-fd connect={} recv-fd same swap send=hello recv", server.at(REMOTE_V4));
+    let (steps, report) = run(world, &[], &steps)?;
+    ensure_eq!(value(&steps, "same"), &Value::Bool(false), "{steps:?}");
+    ensure_eq!(value(&steps, "recv"), "hello", "{steps:?}");
+    ensure_eq!(counted(&report, "parted"), Some(1), "parted: {report}");
+    Ok(())
+}
+
+/// A thread that starts programs while another connects: each of their children has, for a moment,
+/// every socket.
+const SPAWNER: &str = r#"
+import socket, subprocess, sys, threading
+to = (sys.argv[1], int(sys.argv[2]))
+done = threading.Event()
+def spawn():
+    while not done.is_set():
+        subprocess.run(['true'], check=True)
+spawners = [threading.Thread(target=spawn) for _ in range(2)]
+for thread in spawners: thread.start()
+try:
+    for _ in range(200):
+        with socket.socket() as s:
+            s.connect(to)
+            s.sendall(b'hello')
+            assert s.recv(5) == b'hello'
+finally:
+    done.set()
+for thread in spawners: thread.join()
+print('{"spawned": true}')
+"#;
+
+fn spawning(world: &World) -> Result {
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let mut command = world.bypass(&["--report", "-"])?;
+    command.args(["python3", "-c", SPAWNER, &REMOTE_V4.to_string(), &server.port().to_string()]);
+    let finished = test_support::process::run(&mut command, crate::client::LIMIT)?.success()?;
+    let start = finished.stderr.find('{').unwrap_or_default();
+    let report: Value = serde_json::from_str(finished.stderr.get(start..).unwrap_or_default())?;
+    // Calls that a signal of a child interrupted after the switch were answered when they were made
+    // again.
+    let of = |outcome: &str| report["verdicts"][outcome].as_u64().unwrap_or(0);
+    ensure_eq!(of("switched") + of("host"), 200, "switched: {report}");
+    ensure_eq!(of("left"), 0, "left: {report}");
+    ensure_eq!(counted(&report, "parted"), Some(0), "parted: {report}");
+    Ok(())
+}
