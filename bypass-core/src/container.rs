@@ -73,12 +73,14 @@ enum Command {
 pub(crate) type OnEnd = Box<dyn FnOnce(&Snapshot) + Send>;
 
 impl Container {
+    #[expect(clippy::too_many_arguments, reason = "all of one container, each used once")]
     pub(crate) fn start(
         name: String,
         listener: Listener,
         host: Arc<Host>,
         facts: Facts,
         ports: Ports,
+        epolls_told: bool,
         auditor: Option<Auditor>,
         on_end: Option<OnEnd>,
     ) -> Result<Self, AttachError> {
@@ -96,7 +98,8 @@ impl Container {
             end: Condvar::new(),
             over,
         });
-        let live = Live::new(host, ports).map_err(|source| AttachError::EpollCall { source })?;
+        let live = Live::new(host, ports, epolls_told)
+            .map_err(|source| AttachError::EpollCall { source })?;
         let (commands, inbox) = mpsc::channel();
         let mut engine = Engine::new(facts, stats);
         if let Some(auditor) = auditor {

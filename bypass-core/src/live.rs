@@ -77,14 +77,15 @@ pub(crate) enum Event {
 }
 
 impl Live {
-    pub(crate) fn new(host: Arc<Host>, ports: Ports) -> io::Result<Self> {
+    /// `epolls_told`: the container's filter traps what makes an epoll.
+    pub(crate) fn new(host: Arc<Host>, ports: Ports, epolls_told: bool) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self {
             host,
             ports,
             inside: Inside::default(),
             outbox: Outbox::default(),
-            targets: Targets::default(),
+            targets: Targets::new(epolls_told),
             surgeon: None,
             sight: Sight::default(),
             epoll,
@@ -130,28 +131,24 @@ impl Live {
         old: &OwnedFd,
         new: &OwnedFd,
     ) -> Result<bool, EpollError> {
-        let Some((target, numbers)) = self.targets.epolls(tid)? else { return Ok(true) };
-        for at in numbers {
-            let Ok(Taken::Fd(ep)) = target.take_fd(*at) else { return Ok(false) };
-            match epoll_watch::watches(&ep, old, number) {
-                Ok(false) => continue,
-                Ok(true) => {}
-                Err(EpollError::KcmpCall { source: Errno::INVAL | Errno::BADF }) => {
+        // Where nobody tells of epolls, one has to look, which a program that waits in connect(2)
+        // need not pay for: it will hardly wait for the same in an epoll.
+        if !self.targets.are_told() && self.is_blocking(old) {
+            return Ok(true);
+        }
+        let watched = Watched { number, old, new };
+        if let Some(numbers) = self.targets.epolls(tid)? {
+            for at in numbers {
+                if !watched.transplant(tid, *at, &mut self.surgeon)? {
                     return Ok(false);
                 }
-                // Built without kcmp: the list of all that it watches tells as well.
-                Err(EpollError::KcmpCall { source: Errno::NOSYS }) => {}
-                Err(error) => return Err(error),
             }
-            if let Some(registration) = epoll_watch::registration(&ep, old, number)? {
-                let surgeon = match &self.surgeon {
-                    Some(surgeon) => surgeon,
-                    None => self.surgeon.insert(Surgeon::start()?),
-                };
-                match surgeon.register(&ep, new, number, registration) {
-                    // By another descriptor of the same epoll: programs duplicate them.
-                    Ok(()) | Err(EpollError::EpollCtlCall { source: Errno::EXIST }) => {}
-                    Err(error) => return Err(error),
+        }
+        for (process, numbers) in self.targets.other_epolls(tid) {
+            for at in numbers {
+                // One that cannot be looked at is not known to watch it.
+                if epoll_watch::watches_in(process, *at, old, number).unwrap_or(false) {
+                    watched.transplant(process, *at, &mut self.surgeon)?;
                 }
             }
         }
@@ -161,6 +158,47 @@ impl Live {
     /// The pin of a host socket is ours and no part of what the application made of it.
     fn is_pinned(&self, id: &Identity) -> bool {
         id.netns_cookie == Some(self.host.netns)
+    }
+}
+
+/// A socket that may be registered with epolls under a number, and the one that takes its place.
+struct Watched<'a> {
+    number: u32,
+    old: &'a OwnedFd,
+    new: &'a OwnedFd,
+}
+
+impl Watched<'_> {
+    /// Has an epoll of this thread watch the new one too, if it watches the old one. False if it is
+    /// none.
+    fn transplant(
+        &self,
+        tid: i32,
+        at: i32,
+        surgeon: &mut Option<Surgeon>,
+    ) -> Result<bool, EpollError> {
+        match epoll_watch::watches_in(tid, at, self.old, self.number) {
+            Ok(false) => return Ok(true),
+            Ok(true) => {}
+            Err(EpollError::KcmpCall { source: Errno::INVAL | Errno::BADF }) => return Ok(false),
+            // Built without kcmp: the list of all that it watches tells as well.
+            Err(EpollError::KcmpCall { source: Errno::NOSYS }) => {}
+            Err(error) => return Err(error),
+        }
+        let taken = PidFd::open(tid).ok().and_then(|target| target.take_fd(at).ok());
+        let Some(Taken::Fd(ep)) = taken else { return Ok(false) };
+        let Some(registration) = epoll_watch::registration(&ep, self.old, self.number)? else {
+            return Ok(true);
+        };
+        let surgeon = match surgeon {
+            Some(surgeon) => surgeon,
+            None => surgeon.insert(Surgeon::start()?),
+        };
+        match surgeon.register(&ep, self.new, self.number, registration) {
+            // By another descriptor of the same epoll: programs duplicate them.
+            Ok(()) | Err(EpollError::EpollCtlCall { source: Errno::EXIST }) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -478,8 +516,8 @@ impl Kernel for Live {
         without_waiting(sock, || rustix::net::connect_unspec(sock))
     }
 
-    fn note_epoll(&mut self) {
-        self.targets.note_epoll();
+    fn note_epoll(&mut self, tid: i32) {
+        self.targets.note_epoll(tid);
     }
 
     fn transplant(&mut self, tid: i32, fd: i32, old: &OwnedFd, new: &OwnedFd) -> bool {

@@ -13,53 +13,127 @@ use crate::weaken::{Layer, is_off};
 /// Programs with more threads than this in `connect` at a time pay for opening.
 const SLOTS: usize = 16;
 
+/// Processes beside the caller's whose epolls are looked at, and how many of these.
+const MAX_MAKERS: usize = 16;
+const MAX_OTHER_EPOLLS: usize = 16;
+
 /// A few recently seen threads.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
     slots: [Option<Target>; SLOTS],
-    /// Grows with every epoll that the container makes.
+    /// Whether we hear of every epoll that the container makes, and how many that were.
+    epolls_told: bool,
     epolls_made: u64,
+    /// The processes that made some, the last ones at the end.
+    makers: Vec<Maker>,
 }
 
 #[derive(Debug)]
 struct Target {
     tid: i32,
     pidfd: PidFd,
-    /// The numbers of its epolls, and how many the container had made when they were looked
-    /// for.
-    epolls: Option<(u64, Vec<i32>)>,
+    /// Its thread group, once that was asked for.
+    group: Option<i32>,
+    epolls: Option<Epolls>,
+}
+
+#[derive(Debug)]
+struct Maker {
+    process: i32,
+    epolls: Option<Epolls>,
+}
+
+/// The numbers of a process's epolls, and what was known when they were looked for: how many the
+/// container had made, or else how many descriptors the process had.
+#[derive(Debug)]
+struct Epolls {
+    at: Option<u64>,
+    numbers: Vec<i32>,
 }
 
 impl Targets {
+    pub(crate) fn new(epolls_told: bool) -> Self {
+        Self { epolls_told, ..Self::default() }
+    }
+
     /// The handle of this thread, opened if need be. `None` if there is no such thread.
     pub(crate) fn get(&mut self, tid: i32) -> Option<&PidFd> {
         self.target(tid).map(|target| &target.pidfd)
     }
 
-    /// Somebody in the container makes an epoll.
-    pub(crate) fn note_epoll(&mut self) {
-        self.epolls_made = self.epolls_made.wrapping_add(1);
+    /// Whether we hear of epolls when they are made.
+    pub(crate) fn are_told(&self) -> bool {
+        self.epolls_told
     }
 
-    /// The handle of this thread and the numbers of its epolls. They are looked for once
-    /// after an epoll was made in the container, and not at all before.
+    /// This thread makes an epoll.
+    pub(crate) fn note_epoll(&mut self, tid: i32) {
+        self.epolls_made = self.epolls_made.wrapping_add(1);
+        let known = |makers: &[Maker], id: i32| makers.iter().any(|maker| maker.process == id);
+        if known(&self.makers, tid) {
+            return;
+        }
+        let Ok(process) = netns_socket::group_of(tid) else { return };
+        if !known(&self.makers, process) {
+            if self.makers.len() >= MAX_MAKERS {
+                self.makers.remove(0);
+            }
+            self.makers.push(Maker { process, epolls: None });
+        }
+    }
+
+    /// The numbers of this thread's epolls. They are looked for once after an epoll was made in the
+    /// container, and not at all before; where nobody tells, whenever they may have changed.
     ///
     /// # Errors
     /// If they have to be looked for and cannot be.
-    pub(crate) fn epolls(
-        &mut self,
-        tid: i32,
-    ) -> Result<Option<(&PidFd, &[i32])>, epoll::EpollError> {
-        let made = self.epolls_made;
-        if made == 0 {
+    pub(crate) fn epolls(&mut self, tid: i32) -> Result<Option<&[i32]>, epoll::EpollError> {
+        let (made, told) = (self.epolls_made, self.epolls_told);
+        if made == 0 && told {
             return Ok(None);
         }
         let Some(target) = self.target(tid) else { return Ok(None) };
-        if target.epolls.as_ref().is_none_or(|(at, _)| *at != made) {
-            target.epolls = Some((made, epoll::numbers_in(tid)?));
+        let at = if told {
+            Some(made)
+        } else {
+            // As many as before need not be the same, so of few each is looked at.
+            epoll::open_descriptors(tid).filter(|count| *count > FEW)
+        };
+        look_for(tid, &mut target.epolls, at).map(Some)
+    }
+
+    /// The epolls of the other processes that have made some, which may have got sockets of this one.
+    pub(crate) fn other_epolls(&mut self, tid: i32) -> impl Iterator<Item = (i32, &[i32])> {
+        let alone = match self.makers.as_slice() {
+            [] => true,
+            [only] => only.process == tid,
+            _ => false,
+        };
+        let own = if alone { None } else { self.group(tid) };
+        let (made, mut left) = (self.epolls_made, MAX_OTHER_EPOLLS);
+        if own.is_some() {
+            self.makers.retain_mut(|maker| {
+                Some(maker.process) == own
+                    || look_for(maker.process, &mut maker.epolls, Some(made)).is_ok()
+            });
         }
-        let numbers = target.epolls.as_ref().map_or(&[][..], |(_, numbers)| numbers);
-        Ok(Some((&target.pidfd, numbers)))
+        self.makers
+            .iter()
+            .filter(move |maker| own.is_some_and(|own| own != maker.process))
+            .filter_map(|maker| Some((maker.process, maker.epolls.as_ref()?.numbers.as_slice())))
+            .map_while(move |(process, numbers)| {
+                let numbers = numbers.get(..numbers.len().min(left))?;
+                left -= numbers.len();
+                (left > 0 || !numbers.is_empty()).then_some((process, numbers))
+            })
+    }
+
+    fn group(&mut self, tid: i32) -> Option<i32> {
+        let target = self.target(tid)?;
+        if target.group.is_none() {
+            target.group = netns_socket::group_of(tid).ok();
+        }
+        target.group
     }
 
     /// Has the thread's epolls looked for again the next time.
@@ -72,7 +146,7 @@ impl Targets {
     fn target(&mut self, tid: i32) -> Option<&mut Target> {
         let slot = self.slot(tid)?;
         if !matches!(slot, Some(kept) if kept.tid == tid) {
-            *slot = Some(Target { tid, pidfd: open(tid)?, epolls: None });
+            *slot = Some(Target { tid, pidfd: open(tid)?, group: None, epolls: None });
         }
         slot.as_mut()
     }
@@ -90,6 +164,21 @@ impl Targets {
         self.slots.get_mut(index)
     }
 }
+
+/// Looks for the epolls of a thread, unless what is known of them holds.
+fn look_for(
+    tid: i32,
+    known: &mut Option<Epolls>,
+    at: Option<u64>,
+) -> Result<&[i32], epoll::EpollError> {
+    if at.is_none() || known.as_ref().is_none_or(|known| known.at != at) {
+        *known = Some(Epolls { at, numbers: epoll::numbers_in(tid)? });
+    }
+    Ok(known.as_ref().map_or(&[], |known| known.numbers.as_slice()))
+}
+
+/// So many descriptors are looked through in some 100 µs.
+const FEW: u64 = 128;
 
 fn open(tid: i32) -> Option<PidFd> {
     #[cfg(bypass_weaken)]

@@ -116,15 +116,32 @@ pub fn numbers_in(tid: i32) -> Result<Vec<i32>, EpollError> {
         .collect())
 }
 
-/// Whether `epoll` watches this socket under this number. Both descriptors are our own; the number
-/// is that of whoever registered it.
+/// How many descriptors a thread has open: a change says that its epolls are to be looked for again.
+/// `None` before Linux 6.2, which does not tell, and if the thread has gone.
+#[must_use]
+pub fn open_descriptors(tid: i32) -> Option<u64> {
+    let size = fs::metadata(format!("/proc/{tid}/fd")).ok()?.len();
+    (size > 0).then_some(size)
+}
+
+/// Whether descriptor `epoll` of a thread, an epoll, watches this socket of ours under this number,
+/// which is that of whoever registered it. One system call, about 0.5 µs.
 ///
 /// # Errors
 /// [`EpollError::KcmpCall`]; EINVAL or EBADF if `epoll` is none.
+///
+/// # Races
+/// Thread ids are reused. The caller proves afterwards that the thread is the one it means.
 #[doc(alias = "KCMP_EPOLL_TFD")]
-pub fn watches(epoll: impl AsFd, socket: impl AsFd, number: u32) -> Result<bool, EpollError> {
+pub fn watches_in(
+    tid: i32,
+    epoll: i32,
+    socket: impl AsFd,
+    number: u32,
+) -> Result<bool, EpollError> {
+    let epoll = epoll.cast_unsigned();
     for offset in 0..MAX_PER_NUMBER {
-        match sys::kcmp_epoll(epoll.as_fd(), socket.as_fd(), number, offset) {
+        match sys::kcmp_epoll(tid, epoll, socket.as_fd(), number, offset) {
             Ok(true) => return Ok(true),
             Ok(false) => {}
             Err(Errno::NOENT) => return Ok(false),
@@ -132,6 +149,14 @@ pub fn watches(epoll: impl AsFd, socket: impl AsFd, number: u32) -> Result<bool,
         }
     }
     Ok(false)
+}
+
+/// As [`watches_in`], of an epoll of our own.
+///
+/// # Errors
+/// As there.
+pub fn watches(epoll: impl AsFd, socket: impl AsFd, number: u32) -> Result<bool, EpollError> {
+    watches_in(getpid().as_raw_nonzero().get(), epoll.as_fd().as_raw_fd(), socket, number)
 }
 
 /// The registration that `epoll`, a descriptor of ours, has for this socket under this number.

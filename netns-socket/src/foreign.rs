@@ -185,7 +185,10 @@ fn pid(tid: i32) -> Result<Pid, PidFdError> {
 }
 
 /// The thread group of a thread: `Tgid` of its status file.
-pub(crate) fn group_of(tid: i32) -> Result<i32, PidFdError> {
+///
+/// # Errors
+/// [`PidFdError::Gone`] or [`PidFdError::ReadStatus`].
+pub fn group_of(tid: i32) -> Result<i32, PidFdError> {
     let file = fs::File::open(format!("/proc/{tid}/status"));
     let group = file.and_then(|status| find_line(status, parse_tgid));
     group

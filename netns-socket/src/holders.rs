@@ -20,9 +20,7 @@ use std::path::Path;
 use rustix::event::epoll as ep;
 use rustix::io::Errno;
 
-use crate::VigilError;
-use crate::foreign::group_of;
-use crate::sys;
+use crate::{VigilError, group_of, sys};
 
 /// No more numbers of one table are told at a time.
 pub const MAX_NUMBERS: usize = 256;

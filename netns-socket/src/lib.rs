@@ -93,7 +93,7 @@ pub use crate::deafen::{DeafenError, deafen_to_loopback};
 pub use crate::defaults::Defaults;
 pub use crate::error::SockOptError;
 pub use crate::flags::{FileFlags, FileFlagsError, Owner, ReadCloexecError, read_cloexec};
-pub use crate::foreign::{PidFd, PidFdError, TakeFdError, Taken};
+pub use crate::foreign::{PidFd, PidFdError, TakeFdError, Taken, group_of};
 pub use crate::identity::{Domain, Identity, Kind, TcpState, own_netns_cookie, tcp_state};
 pub use crate::inside::{
     InsideError, MAX_AT_ONCE, socket_inside, sockets_inside, unprivileged_port_start,

@@ -168,21 +168,22 @@ pub(crate) fn sendmsg(
     usize::try_from(answer).map_err(|_negative| last_error())
 }
 
-/// Whether the `offset`th thing that `epoll` watches under `number` is the file of `socket`
-/// (`KCMP_EPOLL_TFD` of kcmp(2), with ourselves on both sides). ENOENT if there is none.
+/// Whether the `offset`th thing that descriptor `epoll` of a thread watches under `number` is the
+/// file of `socket`, which is ours (`KCMP_EPOLL_TFD` of kcmp(2)). ENOENT if there is none.
 pub(crate) fn kcmp_epoll(
-    epoll: BorrowedFd<'_>,
+    tid: i32,
+    epoll: u32,
     socket: BorrowedFd<'_>,
     number: u32,
     offset: u32,
 ) -> Result<bool, Errno> {
     // `struct kcmp_epoll_slot`: three 32-bit words.
-    let slot = [epoll.as_raw_fd().cast_unsigned(), number, offset];
+    let slot = [epoll, number, offset];
     let own = rustix::process::getpid().as_raw_nonzero().get();
     // SAFETY: kcmp reads one `struct kcmp_epoll_slot` through the last pointer, which refers to a
     // live local of that size; the others are integers.
     let answer = unsafe {
-        libc::syscall(libc::SYS_kcmp, own, own, KCMP_EPOLL_TFD, socket.as_raw_fd(), slot.as_ptr())
+        libc::syscall(libc::SYS_kcmp, own, tid, KCMP_EPOLL_TFD, socket.as_raw_fd(), slot.as_ptr())
     };
     if answer < 0 { Err(last_error()) } else { Ok(answer == 0) }
 }

@@ -153,6 +153,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         .transpose()
         .map_err(|source| RunError::Call { call: "starting a thread", source })?;
     let settings = Settings::new("run", policy.clone())
+        .epolls_told(true)
         .publish(ports.clone())
         .udp(args.publish.udp())
         // The traps are ours, or the user wants to do without.

@@ -46,8 +46,9 @@ impl Treatment {
             .publish(self.ports.clone())
             .udp(self.udp)
             .host_datagrams(datagrams == Datagrams::OfHost)
-            // What another's profile traps is not known, and nerdctl's has no listen.
+            // What another's profile traps is not known. nerdctl's has neither of these.
             .listen_trapped(ours)
+            .epolls_told(ours)
             .pin(policy.pins());
         match &self.audit {
             Some((sink, limits)) => settings.audit(Arc::clone(sink), *limits),

@@ -253,8 +253,8 @@ pub(crate) trait Kernel {
     /// would be bound to no device any more.
     fn dissolve(&mut self, sock: &Self::Sock) -> Result<(), Errno>;
 
-    /// Somebody in the container makes an epoll.
-    fn note_epoll(&mut self);
+    /// This thread of the container makes an epoll.
+    fn note_epoll(&mut self, tid: i32);
     /// Has every epoll of the target that watches `old` under `fd` watch `new` under it as
     /// well. The registration of `old` ends with its file. False if that failed.
     fn transplant(&mut self, tid: i32, fd: i32, old: &Self::Sock, new: &Self::Sock) -> bool;

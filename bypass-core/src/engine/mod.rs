@@ -166,7 +166,7 @@ impl<K: Kernel> Engine<K> {
             Call::Bind { fd, at, len } => self.bind(k, note, Target { tid, fd }, at, len),
             Call::Listen { fd, backlog } => self.listen(k, note, Target { tid, fd }, backlog),
             Call::EpollCreate => {
-                k.note_epoll();
+                k.note_epoll(tid);
                 self.stats.count_continued();
                 k.answer(note, Answer::Continue);
             }

@@ -12,6 +12,7 @@ use test_support::{Result, World, ensure, ensure_eq};
 
 use crate::client::{Sequence, counted, reported};
 use crate::inside::Inside;
+use crate::serve::{Agent, CRUN};
 
 pub(crate) const SCENARIOS: Group = (
     "transparency",
@@ -26,6 +27,13 @@ pub(crate) const SCENARIOS: Group = (
             name: "a_socket_that_a_child_has_is_left_as_one",
             requires: &[Requirement::Program("slirp4netns"), Requirement::Tun],
             run: shared,
+        },
+        Scenario { name: "epolls_follow_the_socket", requires: &[], run: epolls },
+        Scenario { name: "an_epoll_of_another_process_follows_it", requires: &[], run: beside },
+        Scenario {
+            name: "epolls_are_found_where_no_filter_tells_of_them",
+            requires: CRUN,
+            run: untold,
         },
         Scenario {
             name: "a_socket_in_flight_is_parted_and_counted",
@@ -120,6 +128,72 @@ fn published_duplicates(world: &World) -> Result {
     // It is the host's, by both.
     let local = value(&steps, "local").as_str().unwrap_or_default().to_owned();
     ensure!(local.ends_with(":8080") || local.ends_with(":8079"), "{steps:?}");
+    Ok(())
+}
+
+/// Registrations that were made before the socket was replaced.
+const EPOLLS: &[&str] = &[
+    // Level, edge, one-shot, exclusive; waited for before, and not.
+    "nonblocking ep:new ep:add=out connect=ECHO ep:wait ep:poll ep:poll",
+    "nonblocking ep:new ep:add=out+et ep:poll connect=ECHO ep:wait ep:poll",
+    "nonblocking ep:new ep:add=in+out+rdhup+et ep:poll connect=ECHO ep:wait ep:poll",
+    "nonblocking ep:new ep:add=out+oneshot connect=ECHO ep:wait ep:poll ep:mod=out+oneshot ep:wait",
+    "nonblocking ep:new ep:add=out+exclusive connect=ECHO ep:wait ep:poll ep:mod=out ep:del ep:poll",
+    "nonblocking ep:new ep:add=out+wakeup connect=ECHO ep:wait ep:poll",
+    "nonblocking ep:new ep:add=out connect=CLOSED ep:wait wait ep:poll",
+    "nonblocking ep:new ep:add=out+et connect=CLOSED ep:wait wait ep:poll connect=ECHO ep:wait peer",
+    "ep:new ep:add=out connect=ECHO ep:poll send=hello recv",
+    "ep:new ep:add=in+et ep:poll connect=ECHO ep:poll send=hello ep:wait recv ep:poll",
+    // Fired before it connects, and armed again afterwards.
+    "nonblocking ep:new ep:add=out+oneshot ep:poll connect=ECHO wait ep:poll ep:mod=out ep:wait",
+    // Changed, removed and made again afterwards.
+    "nonblocking ep:new ep:add=out connect=ECHO wait ep:mod=in ep:poll ep:mod=out ep:poll ep:del",
+    "nonblocking ep:new ep:add=out connect=ECHO wait ep:add=out ep:del ep:del ep:add=out ep:poll",
+    "nonblocking ep:new ep:add=out connect=ECHO wait ep:del ep:mod=out ep:poll",
+    "nonblocking ep:new ep:add=out ep:del connect=ECHO wait ep:poll ep:add=out ep:poll",
+    // Several, nested, duplicated.
+    "nonblocking ep:new ep:add=out ep:new ep:add=out+et connect=ECHO ep:wait ep:use=0 ep:wait",
+    "nonblocking ep:new ep:add=out ep:nest connect=ECHO wait ep:wait ep:use=0 ep:wait",
+    "nonblocking ep:new ep:add=out ep:nest ep:nest connect=ECHO wait ep:wait",
+    "nonblocking ep:new ep:add=out ep:dup ep:use=0 ep:close connect=ECHO ep:wait",
+    // Of another descriptor of the same socket, and through every further exchange.
+    "nonblocking dup ep:new ep:add=out swap connect=ECHO wait ep:poll swap ep:del ep:poll",
+    "nonblocking ep:new ep:add=out connect=ECHO ep:wait unspec connect=ECHO ep:wait peer",
+];
+
+fn epolls(world: &World) -> Result {
+    all_as_natively(world, EPOLLS, &[])
+}
+
+/// An epoll that a child made and registered the socket with, which the child then closed: it waits
+/// for what the parent connects. And one that both have.
+const BESIDE: &[&str] = &[
+    "nonblocking keeper keeper:ep:new keeper:ep:add=out keeper:new keeper:drop connect=ECHO wait \
+     keeper:ep:wait keeper-end",
+    "nonblocking ep:new ep:add=out keeper keeper:new keeper:drop connect=ECHO ep:wait \
+     keeper:ep:wait keeper-end",
+];
+
+fn beside(world: &World) -> Result {
+    all_as_natively(world, BESIDE, &[])
+}
+
+/// Under a profile that is not ours, which does not say when an epoll is made.
+fn untold(world: &World) -> Result {
+    let echo = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let mut agent = Agent::start(world, &[], &[])?;
+    agent.forget_epolls()?;
+    let connect = format!("connect={}", echo.at(REMOTE_V4));
+    for (name, before) in
+        [("untold-fresh", ""), ("untold-again", "nonblocking connect=127.0.0.1:1 new ")]
+    {
+        let words =
+            format!("sequence inet {before}nonblocking ep:new ep:add=out {connect} ep:wait");
+        let words: Vec<&str> = words.split(' ').collect();
+        let steps = crate::client::steps(agent.client(world, "crun", name, &words)?)?;
+        let expected = serde_json::json!([[4, 0xfeed_0000_0000_0007_u64]]);
+        ensure_eq!(value(&steps, "ep:wait"), &expected, "{steps:?}");
+    }
     Ok(())
 }
 

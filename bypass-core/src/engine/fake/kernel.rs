@@ -357,7 +357,7 @@ impl Kernel for Fake {
         self.served.contains_key(&index) && !self.others_listen
     }
 
-    fn note_epoll(&mut self) {}
+    fn note_epoll(&mut self, _tid: i32) {}
 
     fn transplant(&mut self, _tid: i32, _fd: i32, _old: &usize, _new: &usize) -> bool {
         self.meanwhile();
