@@ -301,8 +301,10 @@ impl Kernel for Live {
     }
 
     fn has_waiting(&mut self, sock: &OwnedFd) -> bool {
-        let mut watched = [PollFd::new(sock, PollFlags::IN)];
+        let mut watched = [PollFd::new(sock, PollFlags::IN | PollFlags::RDHUP)];
         poll(&mut watched, Some(&NO_TIME)).is_ok_and(|ready| ready > 0)
+            // After shutdown(SHUT_RD) it is readable for ever.
+            && !watched.iter().any(|fd| fd.revents().contains(PollFlags::RDHUP))
     }
 
     fn is_v6_only(&mut self, sock: &OwnedFd) -> bool {

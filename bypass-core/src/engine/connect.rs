@@ -455,6 +455,8 @@ pub(super) fn destination(id: &Identity, addr: &RawSockAddr) -> Option<SocketAdd
     match (id.domain, addr.decode()) {
         (Domain::Inet, Ok(SockAddr::V4(addr))) => Some(SocketAddr::V4(addr)),
         (Domain::Inet6, Ok(SockAddr::V6(addr))) => Some(SocketAddr::V6(addr)),
+        // __ip6_datagram_connect(), udpv6_sendmsg()
+        (Domain::Inet6, Ok(SockAddr::V4(addr))) if id.is_udp() => Some(SocketAddr::V4(addr)),
         _ => None,
     }
 }

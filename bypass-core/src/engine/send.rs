@@ -88,8 +88,9 @@ impl<K: Kernel> Engine<K> {
         if !k.is_alive(&note) {
             return self.stats.count(Outcome::Gone, Reason::Allowed);
         }
-        let Some(dest) = name.ok().flatten().and_then(|name| destination(id, &name)) else {
-            // The kernel refuses what is no address of this socket's family.
+        let dest = name.ok().flatten().and_then(|name| destination(id, &name));
+        let Some(dest) = dest.filter(|dest| dest.port() != 0) else {
+            // The kernel refuses what is no address of this socket's family, and port 0.
             return self.go_on(k, note);
         };
         let dest = Destination::of(dest);
@@ -207,8 +208,9 @@ impl<K: Kernel> Engine<K> {
         name: Option<&RawSockAddr>,
     ) -> Result<Option<Place>, Lost> {
         // To its peer, which was judged when it was connected. Any other bytes the kernel
-        // refuses, but for an unspecified family: to IPv4 that is an IPv4 address.
-        let Some(dest) = name.and_then(|name| any_destination(id, name)) else { return Ok(None) };
+        // refuses, but for an unspecified family: to IPv4 that is an IPv4 address. So it does port 0.
+        let dest = name.and_then(|name| any_destination(id, name));
+        let Some(dest) = dest.filter(|dest| dest.port() != 0) else { return Ok(None) };
         let dest = self.leads_to(k, sock, dest);
         let published = protocol_of(id)
             .zip(k.local(sock))
@@ -232,6 +234,8 @@ impl<K: Kernel> Engine<K> {
                 (Egress::Device { ifindex }, Some(pin)) if ifindex != pin && !published => {
                     Ok(Some(Place::Host { pin: Some(ifindex) }))
                 }
+                // Bound to a device, it would take such a destination to be on the link.
+                (Egress::Unroutable(errno), Some(_)) => Err(Lost::Errno(errno)),
                 _ => Ok(None),
             },
         }
@@ -354,9 +358,7 @@ enum Unreplaced {
 /// Where the kernel would send to, with these bytes for an address.
 fn any_destination(id: &Identity, name: &RawSockAddr) -> Option<SocketAddr> {
     let unspec = || name.decode_inet_or_unspec().ok().flatten().map(SocketAddr::V4);
-    // An IPv6 socket takes an IPv4 address too (udpv6_sendmsg).
-    let v4 = || name.decode().ok().and_then(|addr| addr.ip()).filter(SocketAddr::is_ipv4);
-    destination(id, name).or_else(unspec).or_else(v4)
+    destination(id, name).or_else(unspec)
 }
 
 #[cfg(test)]

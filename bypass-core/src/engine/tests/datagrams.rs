@@ -79,13 +79,14 @@ fn without_udp_a_denied_address_is_refused_nevertheless() {
 }
 
 #[test]
-fn an_ipv4_address_on_an_ipv6_socket_is_denied_as_well() {
+fn an_ipv4_address_on_an_ipv6_socket_is_judged_as_on_any_other() {
     for udp in [Udp::Off, Udp::Connected] {
         let mut scene = scene(udp);
         scene.k.open(FD, CONTAINER, Domain::Inet6, UDP);
         assert_eq!(scene.connect(DENIED), Some(Answer::Fail(DENIAL)), "{udp:?}");
         assert_eq!(scene.connect(REMOTE), Some(Answer::Success), "{udp:?}");
-        assert_eq!(scene.k.at(FD).netns, CONTAINER);
+        let netns = if udp == Udp::Off { CONTAINER } else { HOST };
+        assert_eq!(scene.k.at(FD).netns, netns, "{udp:?}");
     }
 }
 
@@ -318,6 +319,28 @@ fn a_published_socket_stays_published() {
     assert_eq!(scene.send_to(DENIED), Some(Answer::Fail(Errno::NETUNREACH)));
     assert_eq!(scene.send_to(IGNORED), Some(Answer::Value(3)));
     assert_eq!((scene.held(), scene.k.sent.len()), (held, 1));
+}
+
+#[test]
+fn a_send_that_the_kernel_refuses_decides_nothing() {
+    let mut scene = scene(Udp::All);
+    for nowhere in ["192.0.2.1:0", "127.0.0.1:0"] {
+        assert_eq!(scene.send_to(nowhere), Some(Answer::Continue), "{nowhere}");
+    }
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Value(3)));
+    let held = scene.held();
+    assert_eq!(scene.k.at(FD).netns, HOST);
+    scene.send_to("127.0.0.1:0");
+    assert_eq!(scene.held(), held, "it stays where it is");
+}
+
+#[test]
+fn a_send_to_where_no_route_leads_is_not_left_to_the_device() {
+    let mut scene = scene(Udp::All);
+    assert_eq!(scene.send_to(REMOTE), Some(Answer::Value(3)));
+    scene.k.unroutable.insert("192.0.2.2".parse().unwrap());
+    assert_eq!(scene.send_to(OTHER), Some(Answer::Fail(Errno::NETUNREACH)));
+    assert_eq!(scene.k.sent.len(), 1);
 }
 
 #[test]
