@@ -8,11 +8,13 @@ WEAKEN = RUSTFLAGS="$$RUSTFLAGS --cfg bypass_weaken"
 WEAKENED = "$${CARGO_TARGET_DIR:-target}/weakened"
 # How many times as long as in CI: make soak SOAK=100
 SOAK ?= 20
+# Where random sequences of calls begin, how many there are: make parity SEED=7 RUNS=100000
+SEED ?=
 # make fuzz TARGET=engine RUNS=10000000, or TIME=60 for seconds; without, all and 4 seconds
 TARGET ?=
-export RUNS TIME SANITIZE
+export RUNS TIME SANITIZE SEED
 
-.PHONY: help build demo test fmt lint unit kernel e2e attack weakened soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test clean
+.PHONY: help build demo test fmt lint unit kernel e2e attack weakened parity soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -56,6 +58,10 @@ attack: setup-test weakened ## Attacks on confinement, and which layer stops eac
 weakened:
 	$(WEAKEN) $(CARGO) build --package bypass-cli --target-dir $(WEAKENED)
 
+parity: setup-parity ## Programs run natively and under run, and compared: random calls, other people's tests
+	$(CARGO) build --workspace --bins
+	$(CARGO) run --quiet --package test-support --bin parity -- $(ARGS)
+
 soak: setup-test ## The tests for leaks, 20 times as long as in CI, about 20 minutes; SOAK=N for N times
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e BYPASS_SOAK=$(SOAK) $(CARGO) test --workspace --test e2e -- leave_nothing
@@ -69,7 +75,7 @@ miri: ## The tests of what is pure, under Miri; takes a nightly toolchain with M
 bench: setup-bench ## Micro-benchmarks, and a comparison with other stacks and with the targets
 	$(CARGO) bench --package bypass-benches
 
-setup-build setup-demo setup-bench setup-fuzz setup-test: setup-%:
+setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity: setup-%:
 	@scripts/setup $*
 
 clean: ## Remove what was built

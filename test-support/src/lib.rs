@@ -28,6 +28,7 @@ pub mod bundle;
 pub mod census;
 pub mod failure;
 pub mod harness;
+pub mod parity;
 pub mod process;
 pub mod requirement;
 pub mod sockopt;

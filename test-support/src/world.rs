@@ -340,4 +340,5 @@ fn make_network() -> Result {
 const ROOT: &str = "/run/bypass-test";
 
 /// Programs of this workspace that run in the world.
-const PROGRAMS: &[&str] = &["bypass-cli", "fx-server", "fx-client", "fx-dns", "fx-quic"];
+const PROGRAMS: &[&str] =
+    &["bypass-cli", "fx-server", "fx-client", "fx-dns", "fx-quic", "fx-parity"];
