@@ -20,11 +20,11 @@ use seccomp_notify::{Listener, Received};
 
 use crate::audit::Auditor;
 use crate::call::Call;
-use crate::engine::{Engine, Facts};
+use crate::engine::{Engine, Facts, Rules};
 use crate::live::{Event, Live};
 use crate::ports::Ports;
 use crate::stats::{Snapshot, Stats};
-use crate::supervisor::{AttachError, Host};
+use crate::supervisor::{AttachError, Host, Settings};
 use crate::thread;
 
 /// The engine needs little, and every page it touches counts once per container.
@@ -67,6 +67,7 @@ pub enum End {
 #[derive(Debug)]
 enum Command {
     Join(Listener),
+    Change(Rules),
 }
 
 /// Called on the container's thread when its supervision has ended.
@@ -149,6 +150,18 @@ impl Container {
         self.end().is_none() && self.commands.send(Command::Join(listener)).is_ok() && {
             self.shared.wake();
             true
+        }
+    }
+
+    /// Holds the container to policy, pin and UDP of these settings from the next call on. What else
+    /// they say is for [`attach`](crate::Supervisor::attach) alone, and is not looked at.
+    ///
+    /// Calls that wait are finished as they were decided, and connections that stand are not cut. Sent
+    /// datagrams are judged anew, but those of sockets whose sends are not trapped.
+    pub fn change(&self, settings: Settings) {
+        // Whoever has ended is held to nothing.
+        if self.commands.send(Command::Change(settings.into_rules())).is_ok() {
+            self.shared.wake();
         }
     }
 
@@ -305,7 +318,12 @@ impl Served {
     fn obey(&mut self) {
         let mut counter = [0; 8];
         rustix::io::read(&self.shared.wake, &mut counter).ok();
-        self.listeners.extend(self.inbox.try_iter().map(|Command::Join(listener)| listener));
+        for command in self.inbox.try_iter() {
+            match command {
+                Command::Join(listener) => self.listeners.push(listener),
+                Command::Change(rules) => self.engine.set_rules(rules),
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use seccomp_notify::Listener;
 
 use crate::audit::{AuditLimits, AuditSink, Auditor};
 use crate::container::{Container, OnEnd};
-use crate::engine::{Facts, Udp};
+use crate::engine::{Facts, Rules, Udp};
 use crate::policy::Policy;
 use crate::ports::Ports;
 use crate::share::Pool;
@@ -233,6 +233,10 @@ impl Settings {
         self.on_end = Some(Box::new(call));
         self
     }
+
+    pub(crate) fn into_rules(self) -> Rules {
+        Rules::new(self.policy, self.udp, self.host_datagrams, self.pin)
+    }
 }
 
 impl Supervisor {
@@ -266,10 +270,12 @@ impl Supervisor {
             settings;
         let Settings { netns, epolls_told, audit, on_end, .. } = settings;
         let ports = if listen_trapped { ports } else { ports.giving_way_at_bind() };
+        let Rules { policy, udp, host_datagrams, pin } =
+            Rules::new(policy, udp, host_datagrams, pin);
         let facts = Facts {
             policy,
             ports: ports.table(),
-            udp: if host_datagrams { udp } else { Udp::Off },
+            udp,
             host_datagrams,
             pin,
             host_netns: self.host.netns,

@@ -138,6 +138,17 @@ impl Running {
         if self.stdout.wait_any(limit) { Ok(()) } else { Err(self.failure("no output")) }
     }
 
+    /// Waits until standard error contains `pattern`, from its beginning on.
+    ///
+    /// # Errors
+    /// When it does not before `limit` or the output's end.
+    pub fn told(&self, pattern: &str, limit: Duration) -> Result {
+        match self.stderr.next_line(&mut 0, pattern, limit) {
+            Some(_line) => Ok(()),
+            None => Err(self.failure(&format!("nothing told of `{pattern}`"))),
+        }
+    }
+
     /// Writes to its standard input.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! The containers that are being served, by their id.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bypass_core::{
     AuditLimits, AuditSink, Container, PolicyLayer, Ports, Settings, Supervisor, Udp,
@@ -15,29 +15,47 @@ use crate::metadata::Metadata;
 use crate::policy::{Policies, devices_suffice};
 
 #[derive(Debug)]
-pub(super) struct Containers {
+pub(crate) struct Containers {
     supervisor: Supervisor,
     treatment: Treatment,
-    by_id: Mutex<HashMap<String, Served>>,
+    policies: RwLock<Arc<Policies>>,
+    served: Mutex<Registry>,
     /// Written to when a container has ended.
     ended: Arc<OwnedFd>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    by_id: HashMap<String, Served>,
+    /// Those whose id another has, while their processes run.
+    displaced: Vec<(String, Served)>,
+}
+
+impl Registry {
+    fn iter(&self) -> impl Iterator<Item = &Served> {
+        self.by_id.values().chain(self.displaced.iter().map(|(_, served)| served))
+    }
 }
 
 #[derive(Debug)]
 struct Served {
     container: Container,
+    /// What its policy depends on.
+    annotations: BTreeMap<String, String>,
+    metadata: String,
     /// It may hold UDP sockets of the host.
     host_datagrams: bool,
 }
 
-/// How containers are treated.
+/// How containers are treated, but for their policy.
 #[derive(Debug)]
-pub(super) struct Treatment {
-    pub(super) audit: Option<(Arc<dyn AuditSink>, AuditLimits)>,
-    pub(super) policies: Policies,
-    pub(super) ports: Ports,
-    pub(super) udp: Udp,
-    pub(super) confining: Confining,
+pub(crate) struct Treatment {
+    pub(crate) audit: Option<(Arc<dyn AuditSink>, AuditLimits)>,
+    /// What holds for these containers before any other policy.
+    pub(crate) first: PolicyLayer,
+    pub(crate) ports: Ports,
+    pub(crate) udp: Udp,
+    pub(crate) confining: Confining,
 }
 
 impl Treatment {
@@ -60,11 +78,11 @@ impl Treatment {
 /// What a profile must trap before its container is given UDP sockets of the host; none is given any
 /// without this.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Confining {
+pub(crate) struct Confining {
     /// Under a policy that their devices keep them to.
-    pub(super) devices_suffice: Option<Traps>,
+    pub(crate) devices_suffice: Option<Traps>,
     /// Under any other.
-    pub(super) devices_do_not: Option<Traps>,
+    pub(crate) devices_do_not: Option<Traps>,
 }
 
 impl Confining {
@@ -99,29 +117,41 @@ impl Datagrams {
 }
 
 impl Containers {
-    pub(super) fn new(supervisor: Supervisor, treatment: Treatment, ended: OwnedFd) -> Self {
-        Self { supervisor, treatment, by_id: Mutex::default(), ended: Arc::new(ended) }
+    /// `ended` is an eventfd that is written to when
+    /// [`forget_ended`](Self::forget_ended) has something to do.
+    pub(crate) fn new(
+        supervisor: Supervisor,
+        treatment: Treatment,
+        policies: Arc<Policies>,
+        ended: Arc<OwnedFd>,
+    ) -> Self {
+        let policies = RwLock::new(policies);
+        Self { supervisor, treatment, policies, served: Mutex::default(), ended }
     }
 
-    /// Readable when [`forget_ended`](Self::forget_ended) has something to do.
-    pub(super) fn ended(&self) -> &OwnedFd {
-        &self.ended
-    }
-
-    pub(super) fn running(&self) -> usize {
-        self.lock().values().filter(|served| served.container.end().is_none()).count()
+    pub(crate) fn running(&self) -> usize {
+        self.lock().iter().filter(|served| served.container.end().is_none()).count()
     }
 
     /// Serves what a runtime handed over: a container, or a further session in one.
-    pub(super) fn admit(&self, handoff: Handoff) {
+    pub(crate) fn admit(&self, handoff: Handoff) {
         let Handoff { listener, state, .. } = handoff;
         let id = state.state.id;
-        let policy = self.treatment.policies.of(&id, &state.state.annotations);
-        let confining = self.treatment.confining.under(&policy);
-        let datagrams = Datagrams::under(&state.metadata, confining);
+        if id.is_empty() || id.len() > MAX_ID {
+            tracing::warn!(bytes = id.len(), "refused a hand-over: the container has no usable id");
+            return;
+        }
+        let annotations = state.state.annotations;
+        // Held until the container is entered, so that it misses no reload.
+        let mut registry = self.lock();
+        let policy = self.policy(&id, &annotations);
+        let datagrams = self.datagrams(&policy, &state.metadata);
         let host_datagrams = datagrams == Datagrams::OfHost;
-        let mut by_id = self.lock();
-        if let Some(served) = by_id.get(&id) {
+        // An id is free again when its container has ended, which we may learn later than the
+        // runtime does: who is being created joins nobody.
+        if state.state.status != CREATING
+            && let Some(served) = registry.by_id.get(&id)
+        {
             // Its processes can be passed the sockets that the others hold.
             if served.host_datagrams && !host_datagrams && served.container.end().is_none() {
                 tracing::warn!(
@@ -135,7 +165,6 @@ impl Containers {
                 tracing::info!(container = id, "a session joined");
                 return;
             }
-            by_id.remove(&id);
         }
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
@@ -157,23 +186,62 @@ impl Containers {
                          free`"
                     );
                 }
-                by_id.insert(id, Served { container, host_datagrams });
+                let metadata = state.metadata;
+                let served = Served { container, annotations, metadata, host_datagrams };
+                if let Some(before) = registry.by_id.insert(id.clone(), served) {
+                    registry.displaced.push((id, before));
+                }
             }
             Err(error) => tracing::error!(container = id, "{}", exit::chain(&error)),
         }
     }
 
-    /// Drops containers that have ended.
-    pub(super) fn forget_ended(&self) {
-        let mut counter = [0; 8];
-        rustix::io::read(&*self.ended, &mut counter).ok();
-        self.lock().retain(|_, served| served.container.end().is_none());
+    /// Holds those that run, and those that come, to other policies.
+    pub(crate) fn set_policies(&self, policies: Arc<Policies>) {
+        let mut registry = self.lock();
+        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
+        let Registry { by_id, displaced } = &mut *registry;
+        let displaced = displaced.iter_mut().map(|(id, served)| (&*id, served));
+        for (id, served) in by_id.iter_mut().chain(displaced) {
+            let policy = self.policy(id, &served.annotations);
+            let datagrams = self.datagrams(&policy, &served.metadata);
+            if served.host_datagrams && datagrams != Datagrams::OfHost {
+                tracing::warn!(
+                    container = id,
+                    "its profile does not trap what the new policy needs to hold UDP sockets to \
+                     it: it is given no more of them, and keeps those it has"
+                );
+            }
+            served.host_datagrams |= datagrams == Datagrams::OfHost;
+            served.container.change(self.treatment.of(id, &policy, datagrams));
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Served>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Drops containers that have ended.
+    pub(crate) fn forget_ended(&self) {
+        let mut registry = self.lock();
+        registry.by_id.retain(|_, served| served.container.end().is_none());
+        registry.displaced.retain(|(_, served)| served.container.end().is_none());
+    }
+
+    fn policy(&self, id: &str, annotations: &BTreeMap<String, String>) -> PolicyLayer {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        PolicyLayer::stacked([&self.treatment.first, &policies.of(id, annotations)])
+    }
+
+    fn datagrams(&self, policy: &PolicyLayer, metadata: &str) -> Datagrams {
+        Datagrams::under(metadata, self.treatment.confining.under(policy))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The status of a container whose first process hands over its listener.
+const CREATING: &str = "creating";
+/// The longest id that is taken, in bytes: it is in every line of the log. Engines use 64.
+const MAX_ID: usize = 1024;
 
 #[cfg(test)]
 mod tests {

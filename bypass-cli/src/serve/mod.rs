@@ -1,44 +1,37 @@
 //! `bypass-cli serve`: containers that OCI runtimes start.
 //!
-//! The main thread accepts, and forgets containers that have ended. Each hand-over is
-//! received on a thread of its own with a deadline, so a peer that sends nothing, or
-//! slowly, holds up nobody; there are never more than a few of them.
+//! The main thread accepts, forgets containers that have ended, and reads the policy anew when it
+//! is told to. What a runtime has to say is received on a [thread of its own](handovers).
 
 mod containers;
 mod endpoint;
+mod handovers;
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use bypass_core::{PublishConflict, ReserveError, StartError, Supervisor};
+use bypass_core::{PolicyLayer, PublishConflict, ReserveError, StartError, Supervisor};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use seccomp_notify::receive_handoff;
 
 use self::containers::{Confining, Containers, Treatment};
 use self::endpoint::{Endpoint, EndpointError};
 pub(crate) use self::endpoint::{SocketPathError, socket_path};
-use crate::args::ServeArgs;
+use self::handovers::Handovers;
+use crate::args::{PolicyArgs, ServeArgs};
 use crate::audit::{AuditLog, AuditLogError, Auditing};
 use crate::confine::{ConfineError, Confinement, Needs, Role};
 use crate::exit;
 use crate::limits;
 use crate::policy::{Policies, PolicyError};
 
-/// How long a runtime may take over a hand-over; they need well under a millisecond.
-const HANDOVER_WITHIN: Duration = Duration::from_secs(5);
 /// How long nobody is accepted after that has failed. Without descriptors a connection stays where
 /// it is, and asking for it again at once would do nothing else than that.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// Hand-overs received at a time.
-const MAX_HANDOVERS: usize = 32;
 
 /// Why `serve` failed.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +63,7 @@ pub(crate) enum ServeError {
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
-    let policies = Policies::read(&args.policy)?;
+    let policies = Arc::new(Policies::read(&args.policy)?);
     let list = args.publish.list()?;
     let audit = AuditLog::open(&args.audit)?;
     let path = socket_path(args.socket.as_deref())?;
@@ -81,9 +74,10 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     // What is made here belongs to the user alone: the socket above all.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     limits::raise_open_files();
-    let stop = stop_signals().map_err(|source| ServeError::Call { call: "signalfd", source })?;
+    let signals = signals().map_err(|source| ServeError::Call { call: "signalfd", source })?;
     let ended = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|errno| ServeError::Call { call: "eventfd", source: errno.into() })?;
+    let ended = Arc::new(ended);
 
     let audit = audit
         .map(AuditLog::start)
@@ -92,7 +86,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
 
     let treatment = Treatment {
         audit: audit.as_ref().and_then(Auditing::sink).map(|sink| (sink, args.audit.limits())),
-        policies,
+        first: PolicyLayer::default(),
         ports: args.publish.reserve(&list)?,
         udp: args.publish.udp(),
         confining: Confining {
@@ -100,7 +94,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
             devices_do_not: args.publish.confining(&list, false),
         },
     };
-    let containers = Arc::new(Containers::new(Supervisor::new()?, treatment, ended));
+    let containers = Containers::new(Supervisor::new()?, treatment, policies, Arc::clone(&ended));
+    let containers = Arc::new(containers);
     let endpoint = Endpoint::bind(&path)?;
     let _pid_file = args.pid_file.clone().map(PidFile::write).transpose()?;
     // Before anybody can connect to whom a container could talk.
@@ -113,7 +108,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     if let Some(fd) = ready_fd {
         std::fs::File::from(fd).write_all(b"1").map_err(ServeError::Ready)?;
     }
-    accept_until_told(&endpoint, &containers, &stop, exit_fd.as_ref())?;
+    let told = Told { signals: &signals, exit_fd: exit_fd.as_ref(), ended: &ended };
+    accept_until_told(&endpoint, &containers, &told, &args.policy)?;
     match containers.running() {
         0 => tracing::info!("exiting"),
         running => tracing::warn!(
@@ -124,22 +120,29 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the main thread listens to beside the socket.
+struct Told<'a> {
+    signals: &'a SignalFd,
+    exit_fd: Option<&'a OwnedFd>,
+    ended: &'a OwnedFd,
+}
+
 fn accept_until_told(
     endpoint: &Endpoint,
     containers: &Arc<Containers>,
-    stop: &SignalFd,
-    exit_fd: Option<&OwnedFd>,
+    told: &Told<'_>,
+    policy: &PolicyArgs,
 ) -> Result<(), ServeError> {
-    let busy = Arc::new(AtomicUsize::new(0));
+    let handovers = Handovers::default();
     let mut pause = None;
     loop {
         let connections = if pause.is_none() { PollFlags::IN } else { PollFlags::empty() };
         let mut fds = vec![
             PollFd::new(endpoint, connections),
-            PollFd::new(containers.ended(), PollFlags::IN),
-            PollFd::new(stop, PollFlags::IN),
+            PollFd::new(told.ended, PollFlags::IN),
+            PollFd::new(told.signals, PollFlags::IN),
         ];
-        fds.extend(exit_fd.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(told.exit_fd.map(|fd| PollFd::new(fd, PollFlags::IN)));
         let result = poll(&mut fds, pause.as_ref());
         pause = None;
         match result {
@@ -148,18 +151,19 @@ fn accept_until_told(
             Err(errno) => return Err(ServeError::Call { call: "poll", source: errno.into() }),
         }
         let mut revents = fds.iter().map(|fd| !fd.revents().is_empty());
-        let (connected, ended) = (revents.next() == Some(true), revents.next() == Some(true));
-        let told = revents.any(|told| told);
+        let mut next = || revents.next() == Some(true);
+        let (connected, ended, signalled, exit) = (next(), next(), next(), next());
         drop(fds);
         if ended {
+            drain(told.ended);
             containers.forget_ended();
         }
-        if told {
+        if exit || (signalled && heed(told.signals, policy, [containers]) == Heed::Stop) {
             return Ok(());
         }
         if connected {
             match endpoint.accept() {
-                Ok(stream) => take_over(stream, containers, &busy),
+                Ok(stream) => handovers.begin(stream, containers),
                 Err(error) => {
                     tracing::warn!(%error, "could not accept");
                     // A peer that is refused is gone.
@@ -170,28 +174,49 @@ fn accept_until_told(
     }
 }
 
-fn take_over(stream: UnixStream, containers: &Arc<Containers>, busy: &Arc<AtomicUsize>) {
-    if busy.fetch_add(1, Ordering::AcqRel) >= MAX_HANDOVERS {
-        busy.fetch_sub(1, Ordering::AcqRel);
-        tracing::warn!("refused a connection: {MAX_HANDOVERS} hand-overs are under way");
-        return;
-    }
-    let (containers, counter) = (Arc::clone(containers), Arc::clone(busy));
-    let started = std::thread::Builder::new().name("hand-over".into()).spawn(move || {
-        match receive_handoff(&stream, HANDOVER_WITHIN) {
-            Ok(handoff) => containers.admit(handoff),
-            Err(error) => tracing::warn!("refused a hand-over: {}", exit::chain(&error)),
-        }
-        counter.fetch_sub(1, Ordering::AcqRel);
-    });
-    if let Err(error) = started {
-        busy.fetch_sub(1, Ordering::AcqRel);
-        tracing::warn!(%error, "no thread for a hand-over");
-    }
+/// Forgets what an eventfd has counted.
+fn drain(counter: &OwnedFd) {
+    let mut count = [0; 8];
+    rustix::io::read(counter, &mut count).ok();
 }
 
-fn stop_signals() -> io::Result<SignalFd> {
-    let set: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+/// What signals ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heed {
+    Continue,
+    Stop,
+}
+
+/// Reads the signals that came. SIGHUP reads the policy file anew.
+pub(crate) fn heed<'a>(
+    signals: &SignalFd,
+    policy: &PolicyArgs,
+    containers: impl IntoIterator<Item = &'a Arc<Containers>> + Clone,
+) -> Heed {
+    while let Ok(Some(signal)) = signals.read_signal() {
+        if signal.ssi_signo != SIGHUP {
+            return Heed::Stop;
+        }
+        match Policies::read(policy).map(Arc::new) {
+            Ok(policies) => {
+                for one in containers.clone() {
+                    one.set_policies(Arc::clone(&policies));
+                }
+                tracing::info!("the policy was read anew, and holds from the next call on");
+            }
+            Err(error) => {
+                tracing::error!("the policy stays as it is: {}", exit::chain(&error));
+            }
+        }
+    }
+    Heed::Continue
+}
+
+const SIGHUP: u32 = Signal::SIGHUP as u32;
+
+/// SIGTERM and SIGINT, which end us, and SIGHUP.
+pub(crate) fn signals() -> io::Result<SignalFd> {
+    let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
     set.thread_block()?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }

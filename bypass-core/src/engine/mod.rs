@@ -95,6 +95,21 @@ pub(crate) struct Facts {
     pub(crate) waiting: Arc<Pool>,
 }
 
+/// The part of the facts that may change while the container runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) udp: Udp,
+    pub(crate) host_datagrams: bool,
+    pub(crate) pin: bool,
+}
+
+impl Rules {
+    pub(crate) fn new(policy: Arc<Policy>, udp: Udp, host_datagrams: bool, pin: bool) -> Self {
+        Self { policy, udp: if host_datagrams { udp } else { Udp::Off }, host_datagrams, pin }
+    }
+}
+
 /// Which UDP sockets are switched, besides those of published ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -139,6 +154,14 @@ impl<K: Kernel> Engine<K> {
     /// Tells this one what is judged.
     pub(crate) fn set_auditor(&mut self, auditor: Auditor) {
         self.auditor = Some(auditor);
+    }
+
+    /// Other rules hold from the next call on. Calls that wait were decided, and end as they would have.
+    pub(crate) fn set_rules(&mut self, rules: Rules) {
+        let Rules { policy, udp, host_datagrams, pin } = rules;
+        self.facts = Facts { policy, udp, host_datagrams, pin, ..self.facts.clone() };
+        // What stays in the container was a matter of the old ones.
+        self.inside = Decided::default();
     }
 
     /// A notification came in.

@@ -19,7 +19,7 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr, SockAddr};
 
 use super::fake::{CONTAINER, ETH, Fail, Fake, FakeNote, Fault, HOST, NESTED, Peer};
-use super::{Answer, Engine, Facts, Token, Udp};
+use super::{Answer, Engine, Facts, Rules, Token, Udp};
 use crate::call::Call;
 use crate::policy::{Flow, Policy, Verdict};
 use crate::publish::Protocol;
@@ -559,4 +559,26 @@ proptest! {
         }
         prop_assert_eq!(scene.k.watched.len(), scene.engine.waiting());
     }
+}
+
+#[test]
+fn other_rules_hold_from_the_next_call_on() {
+    let mut scene = Scene::new();
+    scene.peer(REMOTE, Peer::Silent);
+    assert_eq!(scene.connect(REMOTE), None);
+    let policy = Policy::builder().deny(["192.0.2.0/24".parse().unwrap()]).build();
+    scene.engine.set_rules(Rules::new(Arc::new(policy), Udp::Off, false, true));
+
+    scene.k.open(6, CONTAINER, Domain::Inet, TCP);
+    for (addr, answer) in [(REMOTE, Answer::Fail(Errno::NETUNREACH)), (IGNORED, Answer::Success)] {
+        let addr = SockAddr::from(addr.parse::<SocketAddr>().unwrap()).encode();
+        scene.k.memory.insert(96, addr);
+        let call = Call::Connect { fd: 6, at: ForeignAddr::new(96), len: 16 };
+        assert_eq!(scene.call(8, call), Some(answer));
+    }
+    assert_eq!(scene.k.socks[scene.k.table[&6]].netns, HOST, "ignored no longer");
+
+    scene.peer(REMOTE, Peer::Accepts);
+    scene.engine.handle_ready(&mut scene.k, Token(0));
+    assert_eq!(scene.answer(0), Some(Answer::Success), "decided before");
 }

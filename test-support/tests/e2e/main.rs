@@ -28,7 +28,9 @@ mod reserve;
 mod rules;
 mod run_basics;
 mod serve;
+mod serve_peers;
 mod serve_ports;
+mod serve_sessions;
 mod servers;
 mod transparency;
 mod udp;
@@ -63,6 +65,8 @@ fn main() -> Result<ExitCode> {
         net::SCENARIOS,
         serve::SCENARIOS,
         serve_ports::SCENARIOS,
+        serve_peers::SCENARIOS,
+        serve_sessions::SCENARIOS,
         fairness::SCENARIOS,
     ])
 }

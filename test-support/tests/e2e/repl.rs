@@ -43,7 +43,12 @@ impl Repl {
     }
 
     fn start(mut command: Command) -> Result<Self> {
-        let mut running = process::start_interactive(command.arg("repl"))?;
+        Self::by(command.arg("repl"))
+    }
+
+    /// Starts one by a command that has `repl` among its words.
+    pub(crate) fn by(command: &mut Command) -> Result<Self> {
+        let mut running = process::start_interactive(command)?;
         running.line("ready", LIMIT)?;
         Ok(Self { running })
     }
