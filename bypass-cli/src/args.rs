@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::confine::ConfineArgs;
 pub(crate) use self::policy::PolicyArgs;
-pub(crate) use self::publish::PublishArgs;
+pub(crate) use self::publish::{PublishArgs, UdpArgs};
 use crate::explain::Question;
 
 /// Host-speed networking for rootless containers.
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Serve containers whose OCI runtime hands over a seccomp listener.
     Serve(ServeArgs),
+    /// Serve containers that engines announce over HTTP, as bypass4netnsd does for nerdctl.
+    Daemon(DaemonArgs),
     /// Print the seccomp profile that hands containers over to `serve`. It needs the options on
     /// policy, publishing and UDP that `serve` is given: they decide which calls are trapped.
     Profile(ProfileArgs),
@@ -135,6 +137,41 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
+
+    #[command(flatten)]
+    pub(crate) audit: AuditArgs,
+
+    #[command(flatten)]
+    pub(crate) confine: ConfineArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DaemonArgs {
+    /// Where engines announce containers [default: $XDG_RUNTIME_DIR/bypass4netnsd.sock].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Where agents tell each other of interfaces
+    /// [default: $XDG_RUNTIME_DIR/bypass4netnsd-com.sock].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) com_socket: Option<PathBuf>,
+
+    /// Write our process id to this file.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pid_file: Option<PathBuf>,
+
+    /// Append the log to this file instead of standard error.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) log_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+
+    #[command(flatten)]
+    pub(crate) udp: UdpArgs,
 
     #[command(flatten)]
     pub(crate) audit: AuditArgs,

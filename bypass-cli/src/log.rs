@@ -1,6 +1,7 @@
 //! Structured logs.
 
 mod limit;
+mod own;
 
 use std::fs::OpenOptions;
 use std::io;
@@ -8,9 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tracing_subscriber::fmt;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::limit::Limited;
+use self::own::Own;
+pub(crate) use self::own::{close_for, open_for};
 use crate::args::{LogArgs, LogFormat};
 
 /// The log could not be set up.
@@ -20,24 +25,41 @@ pub(crate) enum LogError {
     Open { path: PathBuf, source: io::Error },
 }
 
-pub(crate) fn init(args: &LogArgs, file: Option<&Path>) -> Result<(), LogError> {
-    let (writer, colours) = match file {
-        None => (BoxMakeWriter::new(io::stderr), is_terminal()),
-        Some(path) => {
-            let file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
-                .map_err(|source| LogError::Open { path: path.into(), source })?;
-            (BoxMakeWriter::new(Mutex::new(file)), false)
-        }
+/// Where the log goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    StandardError,
+    /// To the end of this file.
+    File(&'a Path),
+    /// To this file, and to standard error.
+    Both(&'a Path),
+}
+
+impl<'a> From<Option<&'a Path>> for Place<'a> {
+    fn from(file: Option<&'a Path>) -> Self {
+        file.map_or(Self::StandardError, Self::File)
+    }
+}
+
+pub(crate) fn init<'a>(args: &LogArgs, place: impl Into<Place<'a>>) -> Result<(), LogError> {
+    let open = |path: &Path| {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        file.map_err(|source| LogError::Open { path: path.into(), source }).map(Mutex::new)
+    };
+    let (writer, colours) = match place.into() {
+        Place::StandardError => (BoxMakeWriter::new(io::stderr), is_terminal()),
+        Place::File(path) => (BoxMakeWriter::new(open(path)?), false),
+        Place::Both(path) => (BoxMakeWriter::new(open(path)?.and(io::stderr)), false),
     };
     let level = if args.debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
     let log = fmt().with_max_level(level).with_writer(writer).with_ansi(colours).with_target(false);
     match args.log_format {
-        LogFormat::Text => log.map_event_format(|text| Limited::new(text, left_out)).init(),
+        LogFormat::Text => {
+            log.map_event_format(|text| Limited::new(text, left_out)).finish().with(Own).init();
+        }
         LogFormat::Json => {
-            log.json().map_event_format(|json| Limited::new(json, left_out_in_json)).init();
+            let log = log.json().map_event_format(|json| Limited::new(json, left_out_in_json));
+            log.finish().with(Own).init();
         }
     }
     Ok(())

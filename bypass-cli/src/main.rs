@@ -9,6 +9,8 @@
 mod args;
 mod audit;
 mod confine;
+mod daemon;
+mod drop_in;
 mod exit;
 mod explain;
 mod filter;
@@ -31,8 +33,9 @@ use self::args::{Cli, Command};
 use self::exit::Failure;
 
 fn main() -> ExitCode {
-    // `run` starts this program again for each step inside the new namespaces.
-    if let Some(code) = run::stage() {
+    // `run` starts this program again for each step inside the new namespaces, and `daemon` for the
+    // other processes that it is made of.
+    if let Some(code) = run::stage().or_else(daemon::stage).or_else(drop_in::run) {
         return code;
     }
     let cli = match Cli::try_parse() {
@@ -45,12 +48,18 @@ fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Run(args) => log::init(&args.log, None)
+        Command::Run(args) => log::init(&args.log, log::Place::StandardError)
             .map_err(Failure::new)
             .and_then(|()| run::run(&args).map_err(Failure::new)),
         Command::Serve(args) => log::init(&args.log, args.log_file.as_deref())
             .map_err(Failure::new)
             .and_then(|()| serve::serve(&args).map_err(Failure::new)),
+        Command::Daemon(args) => {
+            log::init(&args.log, args.log_file.as_deref()).map_err(Failure::new).and_then(|()| {
+                let line: Vec<_> = std::env::args_os().skip(1).collect();
+                daemon::daemon(&args, &line, false).map_err(Failure::new)
+            })
+        }
         Command::Profile(args) => profile::print(&args).map_err(Failure::new),
         Command::Explain(args) => explain::print(&args).map_err(Failure::new),
     };

@@ -341,6 +341,14 @@ where
     move |source| FilterError::LibraryCall { call, source: Box::new(source) }
 }
 
+/// Version of the libseccomp that filters are compiled with: major, minor, micro. `None` if it does
+/// not tell.
+#[must_use]
+pub fn libseccomp_version() -> Option<(u32, u32, u32)> {
+    let version = libseccomp::ScmpVersion::current().ok()?;
+    Some((version.major, version.minor, version.micro))
+}
+
 fn read_all(file: OwnedFd) -> io::Result<Vec<u8>> {
     use io::{Read, Seek};
 

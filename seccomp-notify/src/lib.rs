@@ -98,7 +98,9 @@ pub use rustix::io::Errno;
 pub use addfd::{AddFd, AddFdOutcome, AddFdReplyError, AddFdReplyOutcome};
 pub use error::{AddFdError, AliveError, OpenError, RecvError, ReplyError, SetFlagsError};
 pub use features::{Features, NotifSizes};
-pub use filter::{Allowlist, Condition, Filter, FilterError, InstallError, Test};
+pub use filter::{
+    Allowlist, Condition, Filter, FilterError, InstallError, Test, libseccomp_version,
+};
 pub use handoff::{ContainerProcessState, Handoff, HandoffError, PeerCred, State, receive_handoff};
 pub use listener::{Listener, Received, Support};
 pub use notification::{Arch, NotifId, Notification, ReplyOutcome};

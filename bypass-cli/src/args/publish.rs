@@ -21,6 +21,18 @@ pub(crate) struct PublishArgs {
     #[arg(long)]
     ignore_bind: bool,
 
+    #[command(flatten)]
+    pub(crate) udp: UdpArgs,
+
+    /// When getsockname(2) and getpeername(2) are trapped, to tell the port inside where
+    /// another shows on the host.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    virtual_names: VirtualNames,
+}
+
+/// Whether containers get UDP sockets of the host.
+#[derive(Args, Debug)]
+pub(crate) struct UdpArgs {
     /// Which UDP sockets are bypassed. Those of published ports always are. No kernel layer keeps a
     /// UDP socket to its policy as Landlock does for TCP: hostile code that holds one can race the
     /// traps and send datagrams to the host's loopback.
@@ -31,17 +43,32 @@ pub(crate) struct PublishArgs {
     /// of the host. Under `--udp all` both are trapped in any case.
     #[arg(long, value_name = "HOW", default_value = "trapped")]
     udp_sends: UdpSends,
+}
 
-    /// When getsockname(2) and getpeername(2) are trapped, to tell the port inside where
-    /// another shows on the host.
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    virtual_names: VirtualNames,
+impl UdpArgs {
+    /// Which UDP sockets are switched.
+    pub(crate) fn udp(&self) -> bypass_core::Udp {
+        self.udp.into()
+    }
+
+    /// Traps without which no container may be given UDP sockets of the host; `None` if these
+    /// options give it none. They are no traps at all if the user wants to do without.
+    /// `devices_suffice`: a socket that is bound to a device can send nowhere that the policy
+    /// forbids.
+    pub(crate) fn confining(&self, list: &PublishList, devices_suffice: bool) -> Option<Traps> {
+        let published = || list.iter().any(|(_, map)| map.protocol == Protocol::Udp);
+        if self.udp == Udp::Off && !published() {
+            return None;
+        }
+        let confined = self.udp_sends == UdpSends::Trapped;
+        Some(Traps { names: false, messages: confined, sends: confined && !devices_suffice })
+    }
 }
 
 impl PublishArgs {
     /// Which UDP sockets are switched.
     pub(crate) fn udp(&self) -> bypass_core::Udp {
-        self.udp.into()
+        self.udp.udp()
     }
 
     /// What is published.
@@ -70,19 +97,13 @@ impl PublishArgs {
         };
         let confining = self.confining(list, devices_suffice).unwrap_or_default();
         // Whatever these traps cost, the first send of a socket cannot decide without them.
-        let all = self.udp == Udp::All;
+        let all = self.udp.udp == Udp::All;
         Traps { names, messages: all || confining.messages, sends: all || confining.sends }
     }
 
-    /// Those without which no container may be given UDP sockets of the host; `None` if these
-    /// options give it none. They are no traps at all if the user wants to do without.
+    /// Those without which no container may be given UDP sockets of the host; see [`UdpArgs`].
     pub(crate) fn confining(&self, list: &PublishList, devices_suffice: bool) -> Option<Traps> {
-        let published = || list.iter().any(|(_, map)| map.protocol == Protocol::Udp);
-        if self.udp == Udp::Off && !published() {
-            return None;
-        }
-        let confined = self.udp_sends == UdpSends::Trapped;
-        Some(Traps { names: false, messages: confined, sends: confined && !devices_suffice })
+        self.udp.confining(list, devices_suffice)
     }
 }
 
@@ -152,7 +173,7 @@ mod tests {
         let list = args.list().unwrap();
         let maps: Vec<String> = list.iter().map(|(_, map)| map.to_string()).collect();
         assert_eq!(maps, ["8080:80/tcp", "[::1]::53/udp", ":80/tcp"]);
-        assert_eq!((args.udp, args.virtual_names), (Udp::Off, VirtualNames::Auto));
+        assert_eq!((args.udp.udp, args.virtual_names), (Udp::Off, VirtualNames::Auto));
     }
 
     #[test]

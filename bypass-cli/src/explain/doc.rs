@@ -82,6 +82,7 @@ fn every_example_of_the_reference_is_what_it_says() {
                         }
                         Command::Run(args) => args.policy,
                         Command::Serve(args) => args.policy,
+                        Command::Daemon(args) => args.policy,
                         Command::Profile(args) => args.policy,
                     };
                     Policies::read(&policy).unwrap();

@@ -29,6 +29,7 @@ struct Registry {
     by_id: HashMap<String, Served>,
     /// Those whose id another has, while their processes run.
     displaced: Vec<(String, Served)>,
+    closed: bool,
 }
 
 impl Registry {
@@ -144,6 +145,10 @@ impl Containers {
         let annotations = state.state.annotations;
         // Held until the container is entered, so that it misses no reload.
         let mut registry = self.lock();
+        if registry.closed {
+            tracing::warn!(container = id, "refused a hand-over: it is served no longer");
+            return;
+        }
         let policy = self.policy(&id, &annotations);
         let datagrams = self.datagrams(&policy, &state.metadata);
         let host_datagrams = datagrams == Datagrams::OfHost;
@@ -200,7 +205,7 @@ impl Containers {
     pub(crate) fn set_policies(&self, policies: Arc<Policies>) {
         let mut registry = self.lock();
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
-        let Registry { by_id, displaced } = &mut *registry;
+        let Registry { by_id, displaced, .. } = &mut *registry;
         let displaced = displaced.iter_mut().map(|(id, served)| (&*id, served));
         for (id, served) in by_id.iter_mut().chain(displaced) {
             let policy = self.policy(id, &served.annotations);
@@ -215,6 +220,15 @@ impl Containers {
             served.host_datagrams |= datagrams == Datagrams::OfHost;
             served.container.change(self.treatment.of(id, &policy, datagrams));
         }
+    }
+
+    /// Lets go of all containers, and takes no others: connect, bind and listen of processes that
+    /// still run fail with ENOSYS from now on.
+    pub(crate) fn close(&self) {
+        let mut registry = self.lock();
+        registry.closed = true;
+        registry.by_id.clear();
+        registry.displaced.clear();
     }
 
     /// Drops containers that have ended.

@@ -16,11 +16,16 @@ pub(crate) struct SocketPathError;
 
 /// The path asked for, or the one that runtimes expect.
 pub(crate) fn socket_path(asked: Option<&Path>) -> Result<PathBuf, SocketPathError> {
+    path_or(asked, DEFAULT_NAME)
+}
+
+/// The path asked for, or this name in the user's directory for such things.
+pub(crate) fn path_or(asked: Option<&Path>, name: &str) -> Result<PathBuf, SocketPathError> {
     match asked {
         Some(path) => Ok(path.to_owned()),
         None => std::env::var_os("XDG_RUNTIME_DIR")
             .filter(|dir| !dir.is_empty())
-            .map(|dir| Path::new(&dir).join(DEFAULT_NAME))
+            .map(|dir| Path::new(&dir).join(name))
             .ok_or(SocketPathError),
     }
 }
@@ -29,55 +34,57 @@ pub(crate) fn socket_path(asked: Option<&Path>) -> Result<PathBuf, SocketPathErr
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EndpointError {
     #[error(
-        "--socket {}: another process serves there; end it first or choose another path",
+        "{}: another process serves there; end it first or choose another path",
         path.display()
     )]
     Live { path: PathBuf },
-    #[error("--socket {}: there is something else than a socket", path.display())]
+    #[error("{}: there is something else than a socket", path.display())]
     NotASocket { path: PathBuf },
-    #[error("--socket {}: the left-over socket cannot be removed", path.display())]
+    #[error("{}: the left-over socket cannot be removed", path.display())]
     Stale { path: PathBuf, source: io::Error },
-    #[error("--socket {}: cannot listen there", path.display())]
+    #[error("{}: cannot listen there", path.display())]
     Listen { path: PathBuf, source: io::Error },
 }
 
 /// A listening socket; its file is removed at the end.
 #[derive(Debug)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     listener: UnixListener,
     path: PathBuf,
 }
 
 impl Endpoint {
-    /// Listens at the path. A socket file that nobody serves any more is replaced.
-    pub(super) fn bind(path: &Path) -> Result<Self, EndpointError> {
-        remove_stale(path)?;
-        let listen = || {
-            let listener = UnixListener::bind(path)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        };
-        match listen() {
-            Ok(listener) => Ok(Self { listener, path: path.to_owned() }),
-            Err(source) => Err(EndpointError::Listen { path: path.to_owned(), source }),
-        }
+    /// Listens at the path.
+    pub(crate) fn bind(path: &Path) -> Result<Self, EndpointError> {
+        Ok(Self { listener: listen(path)?, path: path.to_owned() })
+    }
+
+    /// One that listens at this path already.
+    pub(crate) fn of(listener: UnixListener, path: PathBuf) -> Self {
+        Self { listener, path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The next connection, which must be of our own user (or root): who hands over a
     /// listener decides whose system calls we answer.
-    pub(super) fn accept(&self) -> io::Result<UnixStream> {
+    pub(crate) fn accept(&self) -> io::Result<UnixStream> {
         let (stream, _) = self.listener.accept()?;
-        let peer = sockopt::socket_peercred(&stream)?;
-        let own = rustix::process::geteuid();
-        if peer.uid != own && !peer.uid.is_root() {
-            return Err(io::Error::other(format!(
-                "the peer is user {}, not {}",
-                peer.uid.as_raw(),
-                own.as_raw()
-            )));
-        }
+        check_user(sockopt::socket_peercred(&stream)?.uid.as_raw())?;
         stream.set_nonblocking(true)?;
         Ok(stream)
+    }
+}
+
+/// Refuses peers of other users but root.
+pub(crate) fn check_user(uid: u32) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    if uid == own || uid == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("the peer is user {uid}, not {own}")))
     }
 }
 
@@ -91,6 +98,17 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         std::fs::remove_file(&self.path).ok();
     }
+}
+
+/// A socket that listens at the path. A file that nobody serves any more is replaced.
+pub(crate) fn listen(path: &Path) -> Result<UnixListener, EndpointError> {
+    remove_stale(path)?;
+    let listen = || {
+        let listener = UnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|source| EndpointError::Listen { path: path.to_owned(), source })
 }
 
 fn remove_stale(path: &Path) -> Result<(), EndpointError> {

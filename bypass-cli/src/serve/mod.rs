@@ -18,10 +18,11 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use self::containers::{Confining, Containers, Treatment};
-use self::endpoint::{Endpoint, EndpointError};
-pub(crate) use self::endpoint::{SocketPathError, socket_path};
-use self::handovers::Handovers;
+pub(crate) use self::containers::{Confining, Containers, Treatment};
+pub(crate) use self::endpoint::{
+    Endpoint, EndpointError, SocketPathError, check_user, listen, path_or, socket_path,
+};
+pub(crate) use self::handovers::Handovers;
 use crate::args::{PolicyArgs, ServeArgs};
 use crate::audit::{AuditLog, AuditLogError, Auditing};
 use crate::confine::{ConfineError, Confinement, Needs, Role};
@@ -31,7 +32,7 @@ use crate::policy::{Policies, PolicyError};
 
 /// How long nobody is accepted after that has failed. Without descriptors a connection stays where
 /// it is, and asking for it again at once would do nothing else than that.
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+pub(crate) const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Why `serve` failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let containers = Containers::new(Supervisor::new()?, treatment, policies, Arc::clone(&ended));
     let containers = Arc::new(containers);
     let endpoint = Endpoint::bind(&path)?;
-    let _pid_file = args.pid_file.clone().map(PidFile::write).transpose()?;
+    let pid_file = args.pid_file.clone().map(PidFile::write).transpose();
+    let _pid_file = pid_file.map_err(|(path, source)| ServeError::PidFile { path, source })?;
     // Before anybody can connect to whom a container could talk.
     confinement.complete(&Needs {
         writes_memory: args.publish.confining(&list, true).is_some() || !list.is_empty(),
@@ -158,7 +160,11 @@ fn accept_until_told(
             drain(told.ended);
             containers.forget_ended();
         }
-        if exit || (signalled && heed(told.signals, policy, [containers]) == Heed::Stop) {
+        // Words are no reason to exit, only the end is.
+        if exit && told.exit_fd.is_none_or(is_at_end) {
+            return Ok(());
+        }
+        if signalled && heed(told.signals, policy, [containers]).0 == Heed::Stop {
             return Ok(());
         }
         if connected {
@@ -174,8 +180,14 @@ fn accept_until_told(
     }
 }
 
+/// Whether the other end of a pipe is closed, or of whatever else was inherited.
+fn is_at_end(fd: &OwnedFd) -> bool {
+    let mut words = [0; 512];
+    !matches!(rustix::io::read(fd, &mut words), Ok(1..) | Err(rustix::io::Errno::INTR))
+}
+
 /// Forgets what an eventfd has counted.
-fn drain(counter: &OwnedFd) {
+pub(crate) fn drain(counter: &OwnedFd) {
     let mut count = [0; 8];
     rustix::io::read(counter, &mut count).ok();
 }
@@ -187,21 +199,24 @@ pub(crate) enum Heed {
     Stop,
 }
 
-/// Reads the signals that came. SIGHUP reads the policy file anew.
+/// Reads the signals that came. SIGHUP reads the policy file anew; what it says now holds for these
+/// containers, and is returned for those to come.
 pub(crate) fn heed<'a>(
     signals: &SignalFd,
     policy: &PolicyArgs,
     containers: impl IntoIterator<Item = &'a Arc<Containers>> + Clone,
-) -> Heed {
+) -> (Heed, Option<Arc<Policies>>) {
+    let mut latest = None;
     while let Ok(Some(signal)) = signals.read_signal() {
         if signal.ssi_signo != SIGHUP {
-            return Heed::Stop;
+            return (Heed::Stop, latest);
         }
         match Policies::read(policy).map(Arc::new) {
             Ok(policies) => {
                 for one in containers.clone() {
                     one.set_policies(Arc::clone(&policies));
                 }
+                latest = Some(policies);
                 tracing::info!("the policy was read anew, and holds from the next call on");
             }
             Err(error) => {
@@ -209,7 +224,7 @@ pub(crate) fn heed<'a>(
             }
         }
     }
-    Heed::Continue
+    (Heed::Continue, latest)
 }
 
 const SIGHUP: u32 = Signal::SIGHUP as u32;
@@ -231,13 +246,13 @@ fn inherited(option: &'static str, number: i32) -> Result<OwnedFd, ServeError> {
 
 /// The file with our process id; removed at the end.
 #[derive(Debug)]
-struct PidFile(PathBuf);
+pub(crate) struct PidFile(PathBuf);
 
 impl PidFile {
-    fn write(path: PathBuf) -> Result<Self, ServeError> {
+    pub(crate) fn write(path: PathBuf) -> Result<Self, (PathBuf, io::Error)> {
         match std::fs::write(&path, std::process::id().to_string()) {
             Ok(()) => Ok(Self(path)),
-            Err(source) => Err(ServeError::PidFile { path, source }),
+            Err(source) => Err((path, source)),
         }
     }
 }
