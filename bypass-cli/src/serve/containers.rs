@@ -60,12 +60,13 @@ pub(crate) struct Treatment {
 }
 
 impl Treatment {
-    fn of(&self, id: &str, policy: &PolicyLayer, datagrams: Datagrams, ours: bool) -> Settings {
+    fn of(&self, id: &str, policy: &PolicyLayer, datagrams: Datagrams, metadata: &str) -> Settings {
+        // What another's profile traps is not known. nerdctl's has neither of these.
+        let ours = Metadata::parse(metadata).is_some();
         let settings = Settings::new(id, policy.policy())
             .publish(self.ports.clone())
             .udp(self.udp)
             .host_datagrams(datagrams == Datagrams::OfHost)
-            // What another's profile traps is not known. nerdctl's has neither of these.
             .listen_trapped(ours)
             .epolls_told(ours)
             .pin(policy.pins());
@@ -173,8 +174,8 @@ impl Containers {
         }
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
-        let ours = Metadata::parse(&state.metadata).is_some();
-        let settings = self.treatment.of(&id, &policy, datagrams, ours).on_end(move |stats| {
+        let settings = self.treatment.of(&id, &policy, datagrams, &state.metadata);
+        let settings = settings.on_end(move |stats| {
             tracing::info!(container = name, verdicts = ?stats.verdicts, "ended");
             // A full counter has been noticed already.
             rustix::io::write(&*ended, &1u64.to_ne_bytes()).ok();
@@ -218,7 +219,7 @@ impl Containers {
                 );
             }
             served.host_datagrams |= datagrams == Datagrams::OfHost;
-            served.container.change(self.treatment.of(id, &policy, datagrams));
+            served.container.change(self.treatment.of(id, &policy, datagrams, &served.metadata));
         }
     }
 
