@@ -15,6 +15,7 @@ pub(crate) use self::confine::ConfineArgs;
 pub(crate) use self::policy::PolicyArgs;
 pub(crate) use self::publish::{PublishArgs, UdpArgs};
 use crate::explain::Question;
+use crate::profile::Base;
 
 /// Host-speed networking for rootless containers.
 #[derive(Debug, Parser)]
@@ -185,6 +186,26 @@ pub(crate) struct DaemonArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ProfileArgs {
+    /// What the traps are added to: `podman` (its default, /usr/share/containers/seccomp.json),
+    /// `docker` (as daemon.json names it), a file, or `allow`, which allows everything else
+    /// [default: allow, with a warning].
+    #[arg(long, value_name = "FILE|podman|docker|allow")]
+    pub(crate) base: Option<Base>,
+
+    /// For whom: `oci` is `linux.seccomp` of a bundle; `docker` is what Docker and Podman take as
+    /// `--security-opt seccomp=`, and they decide what depends on a container's capabilities.
+    #[arg(long, value_name = "FORMAT", default_value = "oci")]
+    pub(crate) format: Format,
+
+    /// A capability of the container, such as CAP_NET_RAW, where `--format oci` makes one profile of
+    /// a base that depends on them. Can be repeated.
+    #[arg(long, value_name = "CAP")]
+    pub(crate) capability: Vec<String>,
+
+    /// Print what is different from the base in place of the profile.
+    #[arg(long)]
+    pub(crate) explain: bool,
+
     /// Where `serve` listens [default: $XDG_RUNTIME_DIR/bypass4netns.sock].
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
@@ -229,6 +250,13 @@ pub(crate) enum Switch {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// Who reads a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Oci,
+    Docker,
 }
 
 /// What carries packets of sockets that are not bypassed.
