@@ -14,7 +14,7 @@ SEED ?=
 TARGET ?=
 export RUNS TIME SANITIZE SEED
 
-.PHONY: help build demo test fmt lint unit kernel e2e attack weakened parity soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity clean
+.PHONY: help build demo test fmt lint unit kernel e2e programs attack weakened parity soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -34,7 +34,7 @@ fmt: ## Format the code
 lint: ## Formatting, clippy and rustdoc, without warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --workspace --test e2e -- -D warnings
+	$(CARGO) clippy --workspace --test e2e --test programs -- -D warnings
 	$(WEAKEN) $(CARGO) clippy --package bypass-cli --target-dir $(WEAKENED) -- -D warnings
 	$(CARGO) clippy --package bypass-fuzz --features targets --bins -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
@@ -50,6 +50,10 @@ e2e: setup-test ## The real program between real namespaces, peers and runtimes
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e $(CARGO) test --workspace --test e2e -- $(ARGS)
 
+programs: setup-programs ## Programs that people run, in containers, and all of them at once; about 8 minutes
+	$(CARGO) build --workspace --bins
+	BYPASS_REQUIRE=e2e $(CARGO) test --package test-support --test programs -- $(ARGS)
+
 attack: setup-test weakened ## Attacks on confinement, and which layer stops each of them; ARGS='NAME...' for some
 	$(CARGO) build --workspace --bins
 	$(CARGO) run --quiet --package test-support --bin attack -- $(ARGS)
@@ -62,9 +66,10 @@ parity: setup-parity ## Programs run natively and under run, and compared: rando
 	$(CARGO) build --workspace --bins
 	$(CARGO) run --quiet --package test-support --bin parity -- $(ARGS)
 
-soak: setup-test ## The tests for leaks, 20 times as long as in CI, about 20 minutes; SOAK=N for N times
+soak: setup-programs ## Tests for leaks, 20 times as long as in CI, about 20 minutes, and as long with all programs; SOAK=N
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e BYPASS_SOAK=$(SOAK) $(CARGO) test --workspace --test e2e -- leave_nothing
+	BYPASS_REQUIRE=e2e BYPASS_SOAK=$(SOAK) $(CARGO) test --package test-support --test programs -- soak
 
 fuzz: setup-fuzz ## Hostile input, made up by libFuzzer: TARGET=engine RUNS=10000000 (all, a few seconds each)
 	scripts/fuzz $(TARGET)
@@ -75,7 +80,7 @@ miri: ## The tests of what is pure, under Miri; takes a nightly toolchain with M
 bench: setup-bench ## Micro-benchmarks, and a comparison with other stacks and with the targets
 	$(CARGO) bench --package bypass-benches
 
-setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity: setup-%:
+setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks: setup-%:
 	@scripts/setup $*
 
 clean: ## Remove what was built
