@@ -54,8 +54,9 @@ fn curl<'w>(place: &Place<'w>) -> Result<Subject<'w>> {
         let curl = "curl -sSfg -m 60";
         for host in [REMOTE_V4.to_string(), format!("[{REMOTE_V6}]")] {
             let url = format!("http://{host}:9096");
-            // Each time another port: the host remembers those of connections that have ended.
-            source = 40_000 + (source + 1) % 10_000;
+            // Each time another port, since the host remembers those of connections that have
+            // ended; and none that it gives to those who name none.
+            source = 20_000 + (source + 1) % 10_000;
             let bound = format!("--local-port {source} {url}/port");
             let seen = inside.ask(&format!("{curl} {bound}"))?;
             ensure_eq!(seen, format!("{source}\n"), "source port");
