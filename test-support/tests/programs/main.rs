@@ -19,6 +19,7 @@ mod place;
 mod postgres;
 mod program;
 mod rabbitmq;
+mod rate;
 mod redis;
 mod soak;
 mod ssh;
@@ -73,5 +74,5 @@ programs! {
 }
 
 fn main() -> Result<ExitCode> {
-    harness::main(&[ALONE, soak::SCENARIOS])
+    harness::main(&[ALONE, rate::SCENARIOS, soak::SCENARIOS])
 }
