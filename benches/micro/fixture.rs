@@ -13,7 +13,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::event::epoll;
+use rustix::net::{AddressFamily, SocketType, connect, socket};
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use seccomp_notify::{Filter, Listener, pass_fd, take_fd};
 use test_support::failure::{Context, Result};
 use test_support::{ensure, fail};
@@ -31,8 +35,21 @@ pub(crate) enum Role {
     OnHost(SocketAddr),
     /// Connects from namespaces of its own, and its connects are trapped.
     InContainer(SocketAddr),
+    /// The same, with 10,000 descriptors and perhaps an epoll.
+    Crowded(SocketAddr, Watching),
     /// Asks for its parent's id, and that is trapped.
     Getppid,
+}
+
+/// What a crowded program has to do with epolls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// Nothing.
+    Nothing,
+    /// It has one, for other things.
+    Others,
+    /// That one watches each socket, from before it connects.
+    Each,
 }
 
 /// The role that the command line asks for.
@@ -48,6 +65,9 @@ pub(crate) fn requested() -> Option<Role> {
         "remote" => Some(Role::Remote),
         "on-host" => address().map(Role::OnHost),
         "in-container" => address().map(Role::InContainer),
+        "crowded" => address().map(|to| Role::Crowded(to, Watching::Nothing)),
+        "crowded-epoll" => address().map(|to| Role::Crowded(to, Watching::Others)),
+        "crowded-watched" => address().map(|to| Role::Crowded(to, Watching::Each)),
         "getppid" => Some(Role::Getppid),
         _ => None,
     }
@@ -62,6 +82,14 @@ impl Role {
             Self::Remote => command.arg("remote"),
             Self::OnHost(to) => command.args(["on-host", &to.to_string()]),
             Self::InContainer(to) => command.args(["in-container", &to.to_string()]),
+            Self::Crowded(to, watching) => {
+                let name = match watching {
+                    Watching::Nothing => "crowded",
+                    Watching::Others => "crowded-epoll",
+                    Watching::Each => "crowded-watched",
+                };
+                command.args([name, &to.to_string()])
+            }
             Self::Getppid => command.arg("getppid"),
         };
         Ok(command)
@@ -145,6 +173,23 @@ pub(crate) fn run(role: Role) -> Result {
             hand_over(&socket, trap(&calls)?)?;
             obey(&mut socket, || cycle(to))
         }
+        Role::Crowded(to, watching) => {
+            sandbox::enter_as_root()?;
+            let calls =
+                [libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_epoll_create1];
+            hand_over(&socket, trap(&calls)?)?;
+            let crowd = crowd()?;
+            // Nobody answers that call before the first order.
+            let mut epoll = None;
+            obey(&mut socket, || {
+                if epoll.is_none() && watching != Watching::Nothing {
+                    epoll = Some(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+                }
+                cycle_watched(to, epoll.as_ref().filter(|_| watching == Watching::Each))
+            })?;
+            drop(crowd);
+            Ok(())
+        }
         Role::Getppid => {
             hand_over(&socket, trap(&[libc::SYS_getppid])?)?;
             obey(&mut socket, || {
@@ -185,6 +230,24 @@ fn obey(socket: &mut UnixStream, mut call: impl FnMut() -> Result) -> Result {
 /// Connect, one byte, close.
 fn cycle(to: SocketAddr) -> Result {
     TcpStream::connect(to).context("connect")?.read_exact(&mut [0]).context("one byte")
+}
+
+/// Most of what a busy server has open.
+fn crowd() -> Result<Vec<OwnedFd>> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    let one = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    (0..10_000).map(|_| Ok(one.try_clone()?)).collect()
+}
+
+/// As [`cycle`], with a socket that an epoll watches from the start.
+fn cycle_watched(to: SocketAddr, epoll: Option<&OwnedFd>) -> Result {
+    let stream = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    if let Some(epoll) = epoll {
+        epoll::add(epoll, &stream, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    }
+    connect(&stream, &to).context("connect")?;
+    TcpStream::from(stream).read_exact(&mut [0]).context("one byte")
 }
 
 /// Enters a network namespace, waits for its device, and serves there.
