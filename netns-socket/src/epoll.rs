@@ -27,6 +27,9 @@ use crate::sys;
 /// A process is not believed to have more epolls than this; further ones are not found.
 pub const MAX_EPOLLS: usize = 64;
 
+/// Numbers that are tried where none are told.
+pub(crate) const TRIED: u32 = 1024;
+
 /// Several sockets that had one number in turn may all be registered under it.
 const MAX_PER_NUMBER: u32 = 16;
 
@@ -94,7 +97,9 @@ pub enum EpollError {
 
 /// The numbers of a thread's descriptors that are epolls.
 ///
-/// Reads one link for each descriptor that is open: about 1 µs each.
+/// Reads one link for each descriptor that is open: about 1 µs each. The list of a program that made
+/// itself not dumpable (`PR_SET_DUMPABLE`) is root's to read, so of that the first 1,024 numbers
+/// are tried.
 ///
 /// # Errors
 /// [`EpollError::ReadFdDirectory`] if the thread has gone or may not be looked at.
@@ -103,8 +108,11 @@ pub enum EpollError {
 /// The thread may open and close epolls meanwhile.
 pub fn numbers_in(tid: i32) -> Result<Vec<i32>, EpollError> {
     let directory = format!("/proc/{tid}/fd");
-    let entries =
-        fs::read_dir(directory).map_err(|source| EpollError::ReadFdDirectory { source })?;
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return try_numbers(tid),
+        Err(source) => return Err(EpollError::ReadFdDirectory { source }),
+    };
     let is_epoll = |entry: &fs::DirEntry| {
         fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
     };
@@ -114,6 +122,19 @@ pub fn numbers_in(tid: i32) -> Result<Vec<i32>, EpollError> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .take(MAX_EPOLLS)
         .collect())
+}
+
+fn try_numbers(tid: i32) -> Result<Vec<i32>, EpollError> {
+    // Compared with what epolls watch, which none does.
+    let nothing = crate::PidFd::open(tid)
+        .map_err(|error| EpollError::ReadFdDirectory { source: io::Error::other(error) })?;
+    let is_epoll = |number: &u32| match sys::kcmp_epoll(tid, *number, nothing.as_fd(), 0, 0) {
+        Ok(_) | Err(Errno::NOENT) => Some(Ok(*number)),
+        Err(Errno::BADF | Errno::INVAL) => None,
+        Err(source) => Some(Err(EpollError::KcmpCall { source })),
+    };
+    let numbers = (0..TRIED).filter_map(|number| is_epoll(&number)).take(MAX_EPOLLS);
+    numbers.map(|number| Ok(number?.cast_signed())).collect()
 }
 
 /// How many descriptors a thread has open: a change says that its epolls are to be looked for again.

@@ -12,7 +12,7 @@
 //! no. The others are for the rest.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -20,7 +20,8 @@ use std::path::Path;
 use rustix::event::epoll as ep;
 use rustix::io::Errno;
 
-use crate::{VigilError, group_of, sys};
+use crate::epoll::TRIED;
+use crate::{PidFd, Taken, VigilError, group_of, sys};
 
 /// No more numbers of one table are told at a time.
 pub const MAX_NUMBERS: usize = 256;
@@ -95,7 +96,8 @@ pub fn inode_of(socket: impl AsFd) -> Result<u64, Errno> {
 }
 
 /// The numbers under which a thread's table has the socket with this inode, in ascending order and
-/// at most [`MAX_NUMBERS`]. Empty where the thread has gone or may not be looked at.
+/// at most [`MAX_NUMBERS`]. Empty where the thread has gone or may not be looked at. Of a program that
+/// made itself not dumpable the first 1,024 numbers are tried.
 ///
 /// # Races
 /// Threads open and close descriptors meanwhile, and inodes are given to other sockets after 4
@@ -104,12 +106,25 @@ pub fn inode_of(socket: impl AsFd) -> Result<u64, Errno> {
 pub fn numbers_of(tid: i32, inode: u64) -> Vec<i32> {
     let mut numbers = Vec::new();
     let mut left = usize::MAX;
-    each_number(&format!("/proc/{tid}/fd"), inode, &mut left, |number| {
+    let directory = format!("/proc/{tid}/fd");
+    if fs::read_dir(&directory).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+        return try_numbers(tid, inode);
+    }
+    each_number(&directory, inode, &mut left, |number| {
         numbers.push(number);
         (numbers.len() == MAX_NUMBERS).then_some(())
     });
     numbers.sort_unstable();
     numbers
+}
+
+fn try_numbers(tid: i32, inode: u64) -> Vec<i32> {
+    let Ok(target) = PidFd::open(tid) else { return Vec::new() };
+    let is_it = |number: &i32| match target.take_fd(*number) {
+        Ok(Taken::Fd(taken)) => inode_of(taken).is_ok_and(|other| other == inode),
+        _ => false,
+    };
+    (0..TRIED.cast_signed()).filter(is_it).take(MAX_NUMBERS).collect()
 }
 
 /// Calls `take` with the process and number of each descriptor of the socket with this inode that

@@ -135,6 +135,24 @@ pub fn fork() -> io::Result<Option<u32>> {
     }
 }
 
+/// As [`fork`], of a child that has our descriptor table and not a copy of it.
+///
+/// # Errors
+/// As [`fork`].
+pub fn fork_sharing_descriptors() -> io::Result<Option<u32>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    let flags = libc::c_long::from(libc::CLONE_FILES | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM the child goes on with a copy of this memory, on the copied stack, as
+    // after fork(2); there is a single thread, checked above, so no lock is held in the copy.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) };
+    match pid {
+        0 => Ok(None),
+        _ => u32::try_from(pid).map(Some).map_err(|_negative| io::Error::last_os_error()),
+    }
+}
+
 /// Marks every descriptor but the standard ones close-on-exec.
 ///
 /// See [close_range(2)](https://man7.org/linux/man-pages/man2/close_range.2.html).

@@ -3,14 +3,16 @@
 //! `docs/transparency.md` names these, row by row.
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 
 use serde_json::Value;
 use test_support::harness::{Group, Scenario};
+use test_support::process;
 use test_support::requirement::Requirement;
-use test_support::world::{REMOTE_V4, REMOTE_V6, SILENT_V4, UNREACHABLE_V4};
+use test_support::world::{REMOTE_V4, REMOTE_V6, SILENT_V4, Server, UNREACHABLE_V4};
 use test_support::{Result, World, ensure, ensure_eq};
 
-use crate::client::{Sequence, counted, reported};
+use crate::client::{LIMIT, Sequence, counted, reported};
 use crate::inside::Inside;
 use crate::serve::{Agent, CRUN};
 
@@ -36,17 +38,111 @@ pub(crate) const SCENARIOS: Group = (
             run: untold,
         },
         Scenario {
+            name: "interrupted_connects_say_so",
+            requires: PYTHON,
+            run: |world| calls(world, &["interrupted"]),
+        },
+        Scenario {
+            name: "restarted_connects_end_as_natively",
+            requires: PYTHON,
+            run: |world| calls(world, &["restarted"]),
+        },
+        Scenario {
+            name: "timers_fail_no_connect",
+            requires: PYTHON,
+            run: |world| calls(world, &["stormed"]),
+        },
+        Scenario {
+            name: "stopped_connects_go_on",
+            requires: PYTHON,
+            run: |world| calls(world, &["stopped"]),
+        },
+        Scenario {
+            name: "threads_wait_each_for_its_own",
+            requires: PYTHON,
+            run: |world| calls(world, &["in_threads"]),
+        },
+        Scenario {
+            name: "connects_in_progress_say_so",
+            requires: PYTHON,
+            run: |world| calls(world, &["in_progress"]),
+        },
+        Scenario {
+            name: "failed_connects_can_be_made_again",
+            requires: PYTHON,
+            run: |world| calls(world, &["failed"]),
+        },
+        Scenario {
+            name: "readiness_is_the_same_at_each_step",
+            requires: PYTHON,
+            run: |world| calls(world, &["at_each_step"]),
+        },
+        Scenario {
+            name: "connections_are_closed_by_halves",
+            requires: PYTHON,
+            run: |world| calls(world, &["half_closed"]),
+        },
+        Scenario {
+            name: "fast_open_connects_later",
+            requires: PYTHON,
+            run: |world| calls(world, &["fast_open"]),
+        },
+        Scenario {
+            name: "a_chosen_source_port_is_kept",
+            requires: PYTHON,
+            run: |world| calls(world, &["bound"]),
+        },
+        Scenario {
+            name: "free_bind_and_transparent_are_as_they_were",
+            requires: PYTHON,
+            run: |world| calls(world, &["free_bind"]),
+        },
+        Scenario {
+            name: "what_cannot_be_dumped_is_served",
+            requires: PYTHON,
+            run: |world| calls(world, &["undumpable"]),
+        },
+        Scenario {
+            name: "filters_of_its_own_change_nothing",
+            requires: PYTHON,
+            run: |world| calls(world, &["filtered"]),
+        },
+        Scenario {
+            name: "spawned_programs_connect",
+            requires: PYTHON,
+            run: |world| calls(world, &["spawned"]),
+        },
+        Scenario {
+            name: "executing_ends_the_waits_of_threads",
+            requires: PYTHON,
+            run: |world| calls(world, &["executed"]),
+        },
+        Scenario { name: "a_second_listener_is_refused", requires: PYTHON, run: listener },
+        Scenario { name: "a_table_may_be_shared", requires: &[], run: shared_tables },
+        Scenario {
+            name: "traced_programs_connect",
+            requires: &[
+                Requirement::Program("python3"),
+                Requirement::Program("strace"),
+                Requirement::Program("gdb"),
+            ],
+            run: traced,
+        },
+        Scenario { name: "what_cannot_be_kept_is_left", requires: PYTHON, run: left },
+        Scenario {
             name: "a_socket_in_flight_is_parted_and_counted",
             requires: &[],
             run: in_flight,
         },
         Scenario {
             name: "starting_programs_meanwhile_shares_nothing",
-            requires: &[Requirement::Program("python3")],
+            requires: PYTHON,
             run: spawning,
         },
     ],
 );
+
+const PYTHON: &[Requirement] = &[Requirement::Program("python3")];
 
 /// Runs each template natively and inside, with both families where it has no address of one.
 fn all_as_natively(world: &World, templates: &[&str], options: &[&str]) -> Result {
@@ -261,7 +357,7 @@ fn spawning(world: &World) -> Result {
     let server = world.serve_remote(&["--quiet", "[::]:0"])?;
     let mut command = world.bypass(&["--report", "-"])?;
     command.args(["python3", "-c", SPAWNER, &REMOTE_V4.to_string(), &server.port().to_string()]);
-    let finished = test_support::process::run(&mut command, crate::client::LIMIT)?.success()?;
+    let finished = process::run(&mut command, LIMIT)?.success()?;
     let start = finished.stderr.find('{').unwrap_or_default();
     let report: Value = serde_json::from_str(finished.stderr.get(start..).unwrap_or_default())?;
     // Calls that a signal of a child interrupted after the switch were answered when they were made
@@ -270,5 +366,119 @@ fn spawning(world: &World) -> Result {
     ensure_eq!(of("switched") + of("host"), 200, "switched: {report}");
     ensure_eq!(of("left"), 0, "left: {report}");
     ensure_eq!(counted(&report, "parted"), Some(0), "parted: {report}");
+    Ok(())
+}
+
+/// Many calls in turn, made by a program whose every line tells what came of them.
+const CALLS: &str = include_str!("transparency/calls.py");
+
+/// The words that run these cases, once the program is where it can be read.
+fn program(world: &World, server: &Server, cases: &[&str]) -> Result<Vec<String>> {
+    let file = world.directory(&format!("calls-{}", cases.join("-")))?.join("calls.py");
+    std::fs::write(&file, CALLS)?;
+    let words = [
+        "python3".to_owned(),
+        file.display().to_string(),
+        REMOTE_V4.to_string(),
+        server.port().to_string(),
+        SILENT_V4.to_string(),
+    ];
+    Ok(words.into_iter().chain(cases.iter().map(|case| (*case).to_owned())).collect())
+}
+
+fn said(mut command: Command) -> Result<String> {
+    Ok(process::run(&mut command, LIMIT)?.success()?.stdout)
+}
+
+fn calls(world: &World, cases: &[&str]) -> Result {
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let words = program(world, &server, cases)?;
+    let mut native = world.as_user(&words[0]);
+    native.args(&words[1..]);
+    let mut bypassed = world.bypass(&[])?;
+    bypassed.args(&words);
+    let (native, bypassed) = (said(native)?, said(bypassed)?);
+    ensure!(native == bypassed, "natively\n{native}\nbypassed\n{bypassed}");
+    Ok(())
+}
+
+/// Only one listener can be had for a process.
+fn listener(world: &World) -> Result {
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let mut command = world.bypass(&[])?;
+    command.args(program(world, &server, &["listening"])?);
+    ensure_eq!(said(command)?, "-- listening\nEBUSY\n0\n", "inside");
+    Ok(())
+}
+
+/// A child that has the same descriptor table, and no memory in common.
+const TABLES: &[&str] = &[
+    "sharer connect=ECHO keeper:peer keeper:send=hello recv keeper-end peer",
+    "sharer keeper:connect=ECHO peer send=hello keeper:recv keeper-end",
+    "dup sharer keeper:connect=ECHO same send=hello recv swap peer keeper-end",
+    "nonblocking ep:new ep:add=out sharer keeper:connect=ECHO ep:wait wait peer keeper-end",
+];
+
+fn shared_tables(world: &World) -> Result {
+    all_as_natively(world, TABLES, &[])?;
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let connect = format!("connect={}", server.at(REMOTE_V4));
+    let (_, report) = run(world, &[], &format!("sharer {connect} keeper-end"))?;
+    ensure_eq!(counted(&report, "switched"), Some(1), "switched: {report}");
+    Ok(())
+}
+
+/// What traces, and which calls: a debugger follows one child, and ends with it.
+const TRACERS: &[(&[&str], &[&str])] = &[
+    (&["strace", "-f", "-o", "/dev/null"], &["in_progress", "failed", "half_closed", "in_threads"]),
+    (
+        &["gdb", "-q", "-batch", "-ex", "set follow-fork-mode child", "-ex", "run", "--args"],
+        &["in_threads"],
+    ),
+];
+
+fn traced(world: &World) -> Result {
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    for (tracer, cases) in TRACERS {
+        let words = program(world, &server, cases)?;
+        let mut untraced = world.bypass(&[])?;
+        untraced.args(&words);
+        let expected = said(untraced)?;
+        let mut command = world.bypass(&[])?;
+        command.args(*tracer).args(&words);
+        let said = said(command)?;
+        // Debuggers say something themselves.
+        let mut lines = said.lines();
+        for line in expected.lines().filter(|line| !line.starts_with("--") && *line != "0") {
+            ensure!(lines.any(|said| said == line), "{tracer:?}: no {line:?} in\n{said}");
+        }
+    }
+    Ok(())
+}
+
+/// Properties that a host socket cannot have, or must not: the socket stays, and the report says why.
+const LEFT: &[(&str, &[&str], &str)] = &[
+    ("s.setsockopt(1, 25, b'lo')", &[], "option"),
+    ("s.setsockopt(0, 19, 1)", &["--map-root"], "option"),
+    ("s.bind(('127.0.0.1', 0))", &[], "source_address"),
+    ("s.setsockopt(0, 15, 1); s.bind(('203.0.113.77', 0))", &[], "source_address"),
+    ("s.bind(('', TAKEN))", &[], "source_port"),
+];
+
+fn left(world: &World) -> Result {
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let taken = world.serve_host(&["--quiet", "0.0.0.0:0"])?;
+    for (before, options, reason) in LEFT {
+        let before = before.replace("TAKEN", &taken.port().to_string());
+        let script = format!(
+            "import socket; s = socket.socket(); s.settimeout(1); {before}; s.connect_ex(('{REMOTE_V4}', {}))",
+            server.port()
+        );
+        let mut command = world.bypass(&[&["--report", "-"], *options].concat())?;
+        let finished = process::run(command.args(["python3", "-c", &script]), LIMIT)?.success()?;
+        let start = finished.stderr.find('{').unwrap_or_default();
+        let report: Value = serde_json::from_str(finished.stderr.get(start..).unwrap_or_default())?;
+        ensure_eq!(report["reasons"]["left"][*reason], 1, "{before}: {report}");
+    }
     Ok(())
 }

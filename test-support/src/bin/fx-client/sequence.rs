@@ -135,7 +135,8 @@ impl Subject {
             return self.epoll_step(step);
         }
         match step {
-            "keeper" => return self.keep_elsewhere(),
+            "keeper" => return self.keep_elsewhere(false),
+            "sharer" => return self.keep_elsewhere(true),
             "keeper-end" => return self.end_keeper(),
             "send-fd" => return self.send_descriptor(),
             "recv-fd" => return self.receive_descriptor(),

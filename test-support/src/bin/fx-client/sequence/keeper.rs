@@ -3,6 +3,7 @@
 //! | step | call |
 //! |---|---|
 //! | `keeper` | fork; the child keeps all that we have |
+//! | `sharer` | clone(CLONE_FILES); the child has our table |
 //! | `keeper:STEP` | the child makes that step |
 //! | `keeper-end` | it ends |
 //! | `send-fd` `recv-fd` | the socket goes into a message; go on with what comes out of it |
@@ -31,15 +32,24 @@ pub(super) struct Keeper {
 }
 
 impl Subject {
-    pub(super) fn keep_elsewhere(&mut self) -> Result<Outcome> {
+    pub(super) fn keep_elsewhere(&mut self, share_table: bool) -> Result<Outcome> {
         let (ours, theirs) = UnixStream::pair()?;
-        let Some(child) = sys::fork()? else {
-            drop(ours);
+        let born = if share_table { sys::fork_sharing_descriptors() } else { sys::fork() };
+        let Some(child) = born? else {
+            if share_table {
+                // It is the parent's to close.
+                std::mem::forget(ours);
+            } else {
+                drop(ours);
+            }
             let status = self.obey(&theirs).is_err();
             // It must not run on as a second parent.
             std::process::exit(i32::from(status));
         };
         let child = nix::unistd::Pid::from_raw(i32::try_from(child)?);
+        if share_table {
+            std::mem::forget(theirs);
+        }
         self.keeper = Some(Keeper { child, orders: BufReader::new(ours) });
         Ok(Ok(Value::Null))
     }
