@@ -48,6 +48,7 @@ kernel: ## Tests with real system calls, in namespaces of their own; no privileg
 
 e2e: setup-test ## The real program between real namespaces, peers and runtimes
 	$(CARGO) build --workspace --bins
+	scripts/go-clients
 	BYPASS_REQUIRE=e2e $(CARGO) test --workspace --test e2e -- $(ARGS)
 
 programs: setup-programs ## Programs that people run, in containers, and all of them at once; about 8 minutes

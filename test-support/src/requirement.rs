@@ -16,6 +16,8 @@ pub enum Requirement {
     OrdinaryUser,
     /// A program in `PATH`.
     Program(&'static str),
+    /// A program that is built beside ours where there are means for it: see scripts/go-clients.
+    Built(&'static str),
     /// `/dev/net/tun` that an ordinary user may open.
     Tun,
 }
@@ -30,6 +32,7 @@ impl Requirement {
                 (matches!(User::from_name(USER), Ok(Some(_))), format!("user {USER}"))
             }
             Self::Program(name) => (find_program(name).is_some(), name.to_owned()),
+            Self::Built(name) => (beside_this(name), name.to_owned()),
             Self::Tun => (writable_by_all(Path::new("/dev/net/tun")), "/dev/net/tun".to_owned()),
         };
         (!met).then_some(words)
@@ -47,6 +50,12 @@ pub fn demanded(tier: &str) -> bool {
 #[must_use]
 pub fn find_program(name: &str) -> Option<PathBuf> {
     crate::world::PATH.split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
+}
+
+/// Whether it is where `copy_programs` of [`crate::World`] finds it.
+fn beside_this(name: &str) -> bool {
+    let this = env::current_exe().unwrap_or_default();
+    this.ancestors().skip(1).any(|dir| dir.join(name).is_file())
 }
 
 fn writable_by_all(path: &Path) -> bool {

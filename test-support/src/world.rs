@@ -340,5 +340,13 @@ fn make_network() -> Result {
 const ROOT: &str = "/run/bypass-test";
 
 /// Programs of this workspace that run in the world.
-const PROGRAMS: &[&str] =
-    &["bypass-cli", "fx-server", "fx-client", "fx-dns", "fx-quic", "fx-parity"];
+const PROGRAMS: &[&str] = &[
+    "bypass-cli",
+    "fx-server",
+    "fx-client",
+    "fx-dns",
+    "fx-quic",
+    "fx-parity",
+    "fx-go-client",
+    "fx-go-upstream",
+];

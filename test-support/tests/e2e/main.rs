@@ -10,6 +10,8 @@ mod attack;
 mod audit;
 mod client;
 mod confine;
+mod daemon;
+mod daemon_fixture;
 mod dns;
 mod egress;
 mod fairness;
@@ -67,6 +69,7 @@ fn main() -> Result<ExitCode> {
         serve_ports::SCENARIOS,
         serve_peers::SCENARIOS,
         serve_sessions::SCENARIOS,
+        daemon::SCENARIOS,
         fairness::SCENARIOS,
     ])
 }
