@@ -73,7 +73,8 @@ fn wrk<'w>(place: &Place<'w>) -> Result<Subject<'w>> {
             (REMOTE_V4.to_string(), "-H 'Connection: close'"),
         ] {
             let url = format!("http://{host}:9104/who");
-            requests(&container.ask(&format!("wrk -t 2 -c 32 -d 1s --timeout 60s {way} {url}"))?)?;
+            let command = format!("wrk -t 2 -c 32 -d 1s --timeout 60s {way} {url}");
+            requests(|| container.ask(&command))?;
         }
         Ok(())
     };

@@ -14,6 +14,7 @@ mod haproxy;
 mod load;
 mod mariadb;
 mod memcached;
+mod names;
 mod nginx;
 mod place;
 mod postgres;
@@ -74,5 +75,5 @@ programs! {
 }
 
 fn main() -> Result<ExitCode> {
-    harness::main(&[ALONE, rate::SCENARIOS, soak::SCENARIOS])
+    harness::main(&[ALONE, names::SCENARIOS, rate::SCENARIOS, soak::SCENARIOS])
 }

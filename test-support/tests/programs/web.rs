@@ -22,7 +22,7 @@ pub(crate) const PYTHON: Program = Program {
         Requirement::Program("wrk"),
         Requirement::Program("python3"),
     ],
-    start: python,
+    start: |place| python(place)?.start(place),
     // Those that are not kept: 5 + 5 by urllib and requests, 20 by asyncio, for either family.
     // It tries whether it may bind to ::1.
     expected: Expected { switched: (2, 60), otherwise: &["left/local"] },
@@ -36,7 +36,7 @@ pub(crate) const NODE: Program = Program {
         Requirement::Program("wrk"),
         Requirement::Program("node"),
     ],
-    start: node,
+    start: |place| node(place)?.start(place),
     expected: Expected { switched: (1, 80), otherwise: &[] },
 };
 
@@ -48,7 +48,7 @@ pub(crate) const GO: Program = Program {
         Requirement::Program("wrk"),
         Requirement::Program("go"),
     ],
-    start: go,
+    start: |place| go(place)?.start(place),
     // The same.
     expected: Expected { switched: (1, 80), otherwise: &["left/local"] },
 };
@@ -61,7 +61,7 @@ pub(crate) const JAVA: Program = Program {
         Requirement::Program("wrk"),
         Requirement::Program("javac"),
     ],
-    start: java,
+    start: |place| java(place)?.start(place),
     expected: Expected { switched: (1, 80), otherwise: &[] },
 };
 
@@ -73,13 +73,13 @@ pub(crate) const ERLANG: Program = Program {
         Requirement::Program("wrk"),
         Requirement::Program("erlc"),
     ],
-    start: erlang,
+    start: |place| erlang(place)?.start(place),
     // The same, as its virtual machine starts.
     expected: Expected { switched: (1, 40), otherwise: &["left/local"] },
 };
 
 /// One of them.
-struct Web {
+pub(crate) struct Web {
     /// On the host, for the server; its own is [`PORT`].
     published: u16,
     /// Of the web server on the remote.
@@ -87,29 +87,29 @@ struct Web {
     server: String,
     /// Gets as arguments the remote's addresses of both families, its port, and an address that
     /// never answers. Prints what it fetches.
-    client: String,
+    pub(crate) client: String,
     /// How often over either family.
-    pages: (usize, usize),
+    pub(crate) pages: (usize, usize),
 }
 
 /// Of the server in the container.
 const PORT: u16 = 8080;
 
-fn python<'w>(place: &Place<'w>) -> Result<Subject<'w>> {
+pub(crate) fn python(place: &Place<'_>) -> Result<Web> {
     let client = place.file("client.py", include_bytes!("sources/client.py"))?;
     let server = place.file("server.py", include_bytes!("sources/server.py"))?;
     let (client, server) = (format!("python3 {client}"), format!("python3 {server}"));
-    Web { published: 18_091, remote: 9_091, server, client, pages: (75, 75) }.start(place)
+    Ok(Web { published: 18_091, remote: 9_091, server, client, pages: (75, 75) })
 }
 
-fn node<'w>(place: &Place<'w>) -> Result<Subject<'w>> {
+pub(crate) fn node(place: &Place<'_>) -> Result<Web> {
     let client = place.file("client.js", include_bytes!("sources/client.js"))?;
     let server = place.file("server.js", include_bytes!("sources/server.js"))?;
     let (client, server) = (format!("node {client}"), format!("node {server}"));
-    Web { published: 18_092, remote: 9_092, server, client, pages: (81, 80) }.start(place)
+    Ok(Web { published: 18_092, remote: 9_092, server, client, pages: (81, 80) })
 }
 
-fn go<'w>(place: &Place<'w>) -> Result<Subject<'w>> {
+pub(crate) fn go(place: &Place<'_>) -> Result<Web> {
     let source = place.file("main.go", include_bytes!("sources/main.go"))?;
     let program = place.path("main");
     // As root, whose build cache is still there the next time.
@@ -117,23 +117,23 @@ fn go<'w>(place: &Place<'w>) -> Result<Subject<'w>> {
     compiler.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local");
     succeed(compiler.args(["build", "-o", &program, &source]))?;
     let client = program.clone();
-    Web { published: 18_093, remote: 9_093, server: program, client, pages: (81, 80) }.start(place)
+    Ok(Web { published: 18_093, remote: 9_093, server: program, client, pages: (81, 80) })
 }
 
-fn java<'w>(place: &Place<'w>) -> Result<Subject<'w>> {
+pub(crate) fn java(place: &Place<'_>) -> Result<Web> {
     let source = place.file("Nio.java", include_bytes!("sources/Nio.java"))?;
     compile(place.host("javac").arg(&source))?;
     let program = format!("java -Xmx128m -XX:+UseSerialGC -cp {} Nio", place.path(""));
     let client = program.clone();
-    Web { published: 18_094, remote: 9_094, server: program, client, pages: (60, 60) }.start(place)
+    Ok(Web { published: 18_094, remote: 9_094, server: program, client, pages: (60, 60) })
 }
 
-fn erlang<'w>(place: &Place<'w>) -> Result<Subject<'w>> {
+fn erlang(place: &Place<'_>) -> Result<Web> {
     let source = place.file("fetch.erl", include_bytes!("sources/fetch.erl"))?;
     compile(place.host("erlc").arg(&source))?;
     let program = "erl -noshell -eval 'fetch:main(init:get_plain_arguments())' -extra".to_owned();
     let client = program.clone();
-    Web { published: 18_095, remote: 9_095, server: program, client, pages: (40, 40) }.start(place)
+    Ok(Web { published: 18_095, remote: 9_095, server: program, client, pages: (40, 40) })
 }
 
 fn compile(compiler: &mut Command) -> Result {
