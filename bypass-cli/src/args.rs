@@ -37,6 +37,10 @@ pub(crate) enum Command {
     /// Print the seccomp profile that hands containers over to `serve`. It needs the options on
     /// policy, publishing and UDP that `serve` is given: they decide which calls are trapped.
     Profile(ProfileArgs),
+    /// Be an OCI runtime that hands its containers over to `serve`, in front of another runtime: for
+    /// engines that drop `listenerPath`. Takes the options on policy, publishing and UDP that `serve`
+    /// is given.
+    OciRuntime(OciArgs),
     /// Say what a policy makes of destinations, and which part of it decides. UDP is bypassed only
     /// as far as --udp of the other commands says.
     Explain(ExplainArgs),
@@ -218,6 +222,27 @@ pub(crate) struct ProfileArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct OciArgs {
+    /// The runtime that does the work: a name or a path [default: runc, else crun].
+    #[arg(long, value_name = "runc|crun|PATH")]
+    pub(crate) runtime: Option<OsString>,
+
+    /// Where `serve` listens [default: $XDG_RUNTIME_DIR/bypass4netns.sock].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+
+    #[command(flatten)]
+    pub(crate) publish: PublishArgs,
+
+    /// The runtime's own command line.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    pub(crate) line: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
@@ -278,6 +303,21 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_runtimes_command_line_is_its_own() {
+        let words =
+            "bypass-cli oci-runtime --runtime crun --root /r --log l --debug create -b b id";
+        let Command::OciRuntime(args) = Cli::parse_from(words.split(' ')).command else { panic!() };
+        assert_eq!(args.runtime.as_deref(), Some("crun".as_ref()));
+        assert_eq!(args.line.len(), 9);
+        for words in ["bypass-cli oci-runtime --version", "bypass-cli oci-runtime features"] {
+            let Command::OciRuntime(args) = Cli::parse_from(words.split(' ')).command else {
+                panic!()
+            };
+            assert_eq!(args.line.len(), 1, "{words}");
+        }
     }
 
     #[test]

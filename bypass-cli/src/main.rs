@@ -2,7 +2,8 @@
 //!
 //! `bypass-cli run` starts a command in namespaces of its own, `bypass-cli serve`
 //! serves containers that OCI runtimes start, `bypass-cli profile` prints the seccomp
-//! profile that those runtimes need, and `bypass-cli explain` says what a policy means.
+//! profile that those runtimes need, `bypass-cli oci-runtime` adds it to containers of engines that
+//! cannot, and `bypass-cli explain` says what a policy means.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ mod inherited;
 mod limits;
 mod log;
 mod metadata;
+mod oci;
 mod policy;
 mod profile;
 mod report;
@@ -36,6 +38,9 @@ fn main() -> ExitCode {
     // `run` starts this program again for each step inside the new namespaces, and `daemon` for the
     // other processes that it is made of.
     if let Some(code) = run::stage().or_else(daemon::stage).or_else(drop_in::run) {
+        return code;
+    }
+    if let Some(code) = oci::by_name() {
         return code;
     }
     let cli = match Cli::try_parse() {
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
             })
         }
         Command::Profile(args) => profile::print(&args).map_err(Failure::new),
+        Command::OciRuntime(args) => Ok(oci::oci_runtime(&args)),
         Command::Explain(args) => explain::print(&args).map_err(Failure::new),
     };
     result.unwrap_or_else(|failure| failure.report())

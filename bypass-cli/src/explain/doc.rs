@@ -84,6 +84,7 @@ fn every_example_of_the_reference_is_what_it_says() {
                         Command::Serve(args) => args.policy,
                         Command::Daemon(args) => args.policy,
                         Command::Profile(args) => args.policy,
+                        Command::OciRuntime(args) => args.policy,
                     };
                     Policies::read(&policy).unwrap();
                 }

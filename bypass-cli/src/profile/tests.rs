@@ -9,7 +9,7 @@ use libseccomp::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::model::{Action, Arg, ArgIndex, Entry, Filter, Op, Profile};
+use super::model::{Action, Arg, ArgIndex, Entry, Filter, Op};
 use super::*;
 use crate::args::{Cli, Command};
 use crate::filter::rules;
