@@ -14,7 +14,7 @@ SEED ?=
 TARGET ?=
 export RUNS TIME SANITIZE SEED
 
-.PHONY: help build demo test fmt lint unit kernel e2e programs attack weakened parity soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
+.PHONY: help build demo test fmt lint unit kernel e2e programs stacks attack weakened parity soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -34,7 +34,7 @@ fmt: ## Format the code
 lint: ## Formatting, clippy and rustdoc, without warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --workspace --test e2e --test programs -- -D warnings
+	$(CARGO) clippy --workspace --test e2e --test programs --test stacks -- -D warnings
 	$(WEAKEN) $(CARGO) clippy --package bypass-cli --target-dir $(WEAKENED) -- -D warnings
 	$(CARGO) clippy --package bypass-fuzz --features targets --bins -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
@@ -54,6 +54,10 @@ e2e: setup-test ## The real program between real namespaces, peers and runtimes
 programs: setup-programs ## Programs that people run, in containers, and all of them at once; about 8 minutes
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e $(CARGO) test --package test-support --test programs -- $(ARGS)
+
+stacks: setup-stacks ## Container engines as they are packaged, each with the same scenarios
+	$(CARGO) build --workspace --bins
+	BYPASS_REQUIRE=e2e $(CARGO) test --package test-support --test stacks -- $(ARGS)
 
 attack: setup-test weakened ## Attacks on confinement, and which layer stops each of them; ARGS='NAME...' for some
 	$(CARGO) build --workspace --bins

@@ -1,0 +1,5 @@
+//! The guides in docs/, as written.
+
+use test_support::harness::Group;
+
+pub(crate) const SCENARIOS: Group = ("guide", &[]);

@@ -1,0 +1,30 @@
+//! Container engines as they are packaged, each with the same table of scenarios. `make stacks`
+//! builds what they need and runs them.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "JSON is indexed, which answers null for what is not there"
+)]
+
+mod bundles;
+mod containerd;
+mod docker;
+mod engine;
+mod guides;
+mod image;
+mod podman;
+mod table;
+
+use std::process::ExitCode;
+
+use test_support::{Result, harness};
+
+fn main() -> Result<ExitCode> {
+    harness::main(&[
+        bundles::SCENARIOS,
+        podman::SCENARIOS,
+        docker::SCENARIOS,
+        containerd::SCENARIOS,
+        guides::SCENARIOS,
+    ])
+}
