@@ -6,6 +6,13 @@ CARGO ?= cargo
 ARGS ?=
 WEAKEN = RUSTFLAGS="$$RUSTFLAGS --cfg bypass_weaken"
 WEAKENED = "$${CARGO_TARGET_DIR:-target}/weakened"
+# Where `make install` puts things
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINDIR ?= $(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd/user
+NAMES = bypass4netns bypass4netnsd
+UNITS = bypass4netnsd.service bypass4netnsd.socket
 # How many times as long as in CI: make soak SOAK=100
 SOAK ?= 20
 # Where random sequences of calls begin, how many there are: make parity SEED=7 RUNS=100000
@@ -14,13 +21,29 @@ SEED ?=
 TARGET ?=
 export RUNS TIME SANITIZE SEED
 
-.PHONY: help build demo test fmt lint unit kernel e2e programs stacks attack weakened parity soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
+.PHONY: help build install uninstall demo test fmt lint unit kernel e2e programs stacks attack weakened parity openapi soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 build: setup-build ## Build the release binary
 	$(CARGO) build --release --package bypass-cli
+
+install: build ## Install the program, its other names and units for systemd: PREFIX=/usr/local DESTDIR=
+	install -D --mode=755 "$${CARGO_TARGET_DIR:-target}/release/bypass-cli" "$(DESTDIR)$(BINDIR)/bypass-cli"
+	for name in $(NAMES); do ln -sfn bypass-cli "$(DESTDIR)$(BINDIR)/$$name"; done
+	install --directory "$(DESTDIR)$(UNITDIR)"
+	for unit in $(UNITS); do \
+	    sed 's|@BINDIR@|$(BINDIR)|' packaging/systemd/$$unit > "$(DESTDIR)$(UNITDIR)/$$unit"; \
+	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit"; \
+	done
+
+uninstall: ## Remove what `make install` installed, with the same PREFIX and DESTDIR
+	rm -f "$(DESTDIR)$(BINDIR)/bypass-cli"
+	for name in $(NAMES); do \
+	    ! [ "$$(readlink "$(DESTDIR)$(BINDIR)/$$name")" = bypass-cli ] || rm -f "$(DESTDIR)$(BINDIR)/$$name"; \
+	done
+	for unit in $(UNITS); do rm -f "$(DESTDIR)$(UNITDIR)/$$unit"; done
 
 demo: setup-demo ## Compare throughput and connects with the host, slirp4netns and pasta
 	scripts/demo

@@ -17,10 +17,10 @@
 //! What cannot be done is 400 with a message, what is not there 404.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -34,8 +34,8 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize as _, Serialize};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, Semaphore};
-use tokio::task::spawn_local;
+use tokio::sync::Mutex;
+use tokio::task::{JoinHandle, spawn_local};
 
 use super::api::{Object, Problem, Spec};
 use super::bypasses::Bypasses;
@@ -49,7 +49,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// The longest head.
 const MAX_HEAD: usize = 16 * 1024;
 /// How long a head may take to come, and then a body, and how long a connection may idle.
-const RECEIVED_WITHIN: Duration = Duration::from_secs(10);
+const RECEIVED_WITHIN: Duration = Duration::from_secs(5);
 /// How long nobody is accepted after that has failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -67,9 +67,10 @@ pub(super) enum Api {
     Com,
 }
 
-/// Serves all who connect.
+/// Serves all who connect. Where there are as many as there may be, the oldest makes room: whoever
+/// idles keeps nobody out.
 pub(super) async fn serve(listener: UnixListener, api: Api, state: Rc<State>) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         let stream = match accept(&listener).await {
             Ok(stream) => stream,
@@ -82,17 +83,19 @@ pub(super) async fn serve(listener: UnixListener, api: Api, state: Rc<State>) {
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            tracing::warn!("refused a connection to the API: there are {MAX_CONNECTIONS}");
-            continue;
-        };
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = connections.pop_front()
+        {
+            tracing::warn!("{MAX_CONNECTIONS} connections to the API: the oldest makes room");
+            oldest.abort();
+        }
         let state = Rc::clone(&state);
-        spawn_local(async move {
+        connections.push_back(spawn_local(async move {
             if let Err(error) = converse(stream, api, &state).await {
                 tracing::debug!(%error, "a connection to the API ended");
             }
-            drop(permit);
-        });
+        }));
     }
 }
 
@@ -121,7 +124,12 @@ async fn converse(stream: UnixStream, api: Api, state: &Rc<State>) -> hyper::Res
         .await
 }
 
-async fn bypass(method: &Method, path: &str, request: Request<Incoming>, state: &State) -> Answer {
+async fn bypass(
+    method: &Method,
+    path: &str,
+    request: Request<Incoming>,
+    state: &Rc<State>,
+) -> Answer {
     match segments(path)?.as_slice() {
         ["v1", "bypass"] => match *method {
             Method::GET => {
@@ -130,7 +138,9 @@ async fn bypass(method: &Method, path: &str, request: Request<Incoming>, state: 
             }
             Method::POST => {
                 let spec: Spec = body(request).await?;
-                let started = state.bypasses.lock().await.start(spec).await;
+                let of = Rc::clone(state);
+                let started = to_its_end(async move { of.bypasses.lock().await.start(spec).await });
+                let started = started.await?;
                 json(StatusCode::CREATED, &started.map_err(|error| Refusal::bad(error.sentence()))?)
             }
             _ => Err(Refusal::Method("GET, POST")),
@@ -138,8 +148,9 @@ async fn bypass(method: &Method, path: &str, request: Request<Incoming>, state: 
         ["v1", "bypass", id] => match *method {
             Method::DELETE => {
                 let id = decoded(id)?;
-                let stopped = state.bypasses.lock().await.stop(&id).await;
-                stopped.map_err(|error| Refusal::bad(error.sentence()))?;
+                let (of, one) = (Rc::clone(state), id.clone());
+                let stopped = to_its_end(async move { of.bypasses.lock().await.stop(&one).await });
+                stopped.await?.map_err(|error| Refusal::bad(error.sentence()))?;
                 state.interfaces.borrow_mut().remove(&id);
                 Ok(Response::new(Full::default()))
             }
@@ -182,6 +193,13 @@ async fn com(method: &Method, path: &str, request: Request<Incoming>, state: &St
         }
         _ => Err(Refusal::NotFound),
     }
+}
+
+/// Carries out what must not be left half done when the client goes.
+async fn to_its_end<T: 'static>(work: impl Future<Output = T> + 'static) -> Result<T, Refusal> {
+    spawn_local(work)
+        .await
+        .map_err(|error| Refusal::Bad(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 type Answer = Result<Response<Full<Bytes>>, Refusal>;

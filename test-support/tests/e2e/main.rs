@@ -12,6 +12,7 @@ mod client;
 mod confine;
 mod daemon;
 mod daemon_fixture;
+mod daemon_life;
 mod dns;
 mod egress;
 mod fairness;
@@ -70,6 +71,7 @@ fn main() -> Result<ExitCode> {
         serve_peers::SCENARIOS,
         serve_sessions::SCENARIOS,
         daemon::SCENARIOS,
+        daemon_life::SCENARIOS,
         fairness::SCENARIOS,
     ])
 }
