@@ -91,6 +91,12 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) map_root: bool,
 
+    /// Bind on the host what the command binds, at the same address and port, as if it had the
+    /// host's network: it can open every port of the host that you could. Takes
+    /// --allow-host-loopback. UDP sockets as well with `--udp all`.
+    #[arg(long, conflicts_with_all = ["publish", "ignore_bind"])]
+    pub(crate) host_binds: bool,
+
     /// Write a report in JSON at the end; `-` is standard error.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,

@@ -110,6 +110,7 @@ pub struct Settings {
     udp: Udp,
     host_datagrams: bool,
     listen_trapped: bool,
+    host_binds: bool,
     pin: bool,
     netns: Option<u64>,
     epolls_told: bool,
@@ -126,6 +127,7 @@ impl std::fmt::Debug for Settings {
             .field("udp", &self.udp)
             .field("host_datagrams", &self.host_datagrams)
             .field("listen_trapped", &self.listen_trapped)
+            .field("host_binds", &self.host_binds)
             .field("pin", &self.pin)
             .field("netns", &self.netns)
             .finish_non_exhaustive()
@@ -142,6 +144,7 @@ impl Settings {
             udp: Udp::default(),
             host_datagrams: false,
             listen_trapped: true,
+            host_binds: false,
             pin: true,
             netns: None,
             epolls_told: false,
@@ -183,6 +186,18 @@ impl Settings {
     #[must_use]
     pub fn listen_trapped(mut self, trapped: bool) -> Self {
         self.listen_trapped = trapped;
+        self
+    }
+
+    /// Whether what the container binds is bound on the host, at the same address and port: TCP, and
+    /// UDP with [`Udp::All`]. It takes effect only under a policy that allows the host's loopback:
+    /// a server and its clients in the container would else be in different networks.
+    ///
+    /// # Warning
+    /// The container can then open any port of the host that the caller could.
+    #[must_use]
+    pub fn host_binds(mut self, host_binds: bool) -> Self {
+        self.host_binds = host_binds;
         self
     }
 
@@ -273,6 +288,7 @@ impl Supervisor {
         let Rules { policy, udp, host_datagrams, pin } =
             Rules::new(policy, udp, host_datagrams, pin);
         let facts = Facts {
+            host_binds: settings.host_binds && policy.allows_host_loopback(),
             policy,
             ports: ports.table(),
             udp,

@@ -61,6 +61,11 @@ pub(crate) enum RunError {
     Report(#[from] ReportError),
     #[error(transparent)]
     Confine(#[from] ConfineError),
+    #[error(
+        "--host-binds takes --allow-host-loopback: what is bound on the host could not be reached \
+         from inside by loopback, and other services of the host can be reached by what is bound there"
+    )]
+    HostBinds,
     #[error("{what}")]
     Step { what: String },
     #[error("the namespaces ended before the command could start")]
@@ -105,6 +110,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     layer.ignore.extend(network::own_networks(args.net));
     let (policy, pin) = (layer.policy(), layer.pins());
     let devices_suffice = devices_suffice(&layer);
+    if args.host_binds && !policy.allows_host_loopback() {
+        return Err(RunError::HostBinds);
+    }
     let list = args.publish.list()?;
     let traps = args.publish.traps(&list, devices_suffice);
     let mut confinement = Confinement::begin(args.confine.confine, Role::Run)?;
@@ -158,6 +166,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         .udp(args.publish.udp())
         // The traps are ours, or the user wants to do without.
         .host_datagrams(true)
+        .host_binds(args.host_binds)
         .pin(pin);
     let settings = match audit.as_ref().and_then(Auditing::sink) {
         Some(sink) => settings.audit(sink, args.audit.limits()),

@@ -182,6 +182,11 @@ impl<K: Kernel> Engine<K> {
         match self.decide(k, &call.id, normal) {
             Verdict::Bypass => {
                 let source = k.local(&call.sock).filter(|local| local.port() != 0);
+                // The address that it has is the program's choice, and no other socket can have it.
+                if source.is_some() && self.facts.host_binds && k.pin_of(&call.sock).is_none() {
+                    let success = (Outcome::Host, Reason::Allowed);
+                    return self.connect_in_place(k, note, call, success, now);
+                }
                 self.switch(k, note, call, dest, source, now)
             }
             Verdict::Leave(reason) => self.stay(k, note, call, reason, now),
@@ -334,12 +339,23 @@ impl<K: Kernel> Engine<K> {
         if is_off(Layer::OwnCall) {
             return self.go_on_with(k, note);
         }
-        let success = (Outcome::Left, reason);
+        self.connect_in_place(k, note, call, (Outcome::Left, reason), now)
+    }
+
+    fn connect_in_place(
+        &mut self,
+        k: &mut K,
+        note: K::Note,
+        call: ConnectCall<K>,
+        success: (Outcome, Reason),
+        now: Instant,
+    ) -> Ended {
         let blocking = k.is_blocking(&call.sock);
         let answer = match k.connect(&call.sock, &call.addr, blocking) {
             Step::Done => Answer::Success,
             Step::InProgress if blocking => {
-                let wait = Wait { success, timed_out: Errno::INPROGRESS, whose: Whose::Container };
+                let whose = self.whose(&call.id);
+                let wait = Wait { success, timed_out: Errno::INPROGRESS, whose };
                 return self.park(k, note, call, wait, now);
             }
             Step::InProgress => Answer::Fail(Errno::INPROGRESS),

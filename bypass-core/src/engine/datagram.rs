@@ -125,6 +125,12 @@ impl<K: Kernel> Engine<K> {
     /// The host socket itself is never dissolved: that would undo its pin (`__udp_disconnect()`).
     /// Whoever holds a duplicate keeps it connected.
     fn dissolve_datagram(&mut self, k: &mut K, note: K::Note, call: ConnectCall<K>) -> Ended {
+        if self.facts.host_binds && k.pin_of(&call.sock).is_none() {
+            // It has no pin to lose, and keeps the port that it was bound to.
+            let answer = k.dissolve(&call.sock).map_or_else(Answer::Fail, |()| Answer::Success);
+            k.answer(note, answer);
+            return Some((Outcome::Host, Reason::Dissolve));
+        }
         let replaced = match self.published_port(k, &call) {
             Some(port) => self.publish_again(k, &note, call, port),
             None => self.put_back(k, &note, &call.target, call.sock, &call.id),

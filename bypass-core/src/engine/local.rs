@@ -10,6 +10,7 @@ use netns_socket::{Domain, Identity, TcpState};
 use seccomp_notify::Errno;
 use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
+use super::host_bind::NotBound;
 use super::publish::Plan;
 use super::{Answer, Engine, Installed, Kernel, Target, Whose, is_ip};
 use crate::Reason;
@@ -63,6 +64,9 @@ impl<K: Kernel> Engine<K> {
             Ok(sock) => sock,
             Err(refused) => return self.refuse_local(k, note, refused),
         };
+        if self.binds_on_host(&id) {
+            return self.bind_on_host(k, note, target, sock, &id, &addr);
+        }
         match local.and_then(|local| self.plan_publishing(k, &sock, &id, local)) {
             None => {
                 self.bind_inside(k, note, &sock, &addr, Reason::Local);
@@ -132,8 +136,20 @@ impl<K: Kernel> Engine<K> {
             Ok(sock) => sock,
             Err(refused) => return self.refuse_local(k, note, refused),
         };
+        let (sock, outcome) = if id.is_tcp() && self.binds_on_host(&id) {
+            match self.unbound_listener(k, &note, target, sock, &id) {
+                Ok(twin) => (twin, (Outcome::Switched, Reason::Published)),
+                Err(NotBound::Stays(sock, reason)) => (sock, (Outcome::Left, reason)),
+                Err(NotBound::Gone) => return self.refuse_local(k, note, Refused::Gone),
+                Err(NotBound::Errno(errno)) => {
+                    return self.refuse_local(k, note, Refused::Errno(errno));
+                }
+            }
+        } else {
+            (sock, (Outcome::Left, Reason::Local))
+        };
         let listening = k.listen(&sock, backlog);
-        self.stats.count(Outcome::Left, Reason::Local);
+        self.stats.count(outcome.0, outcome.1);
         k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
     }
 
@@ -164,6 +180,9 @@ impl<K: Kernel> Engine<K> {
             return None;
         }
         let local = k.local(sock)?;
+        if self.facts.host_binds && local.port() != 0 {
+            return Some(k.listen(sock, backlog));
+        }
         let both = id.domain == Domain::Inet6 && !k.is_v6_only(sock);
         self.facts
             .ports

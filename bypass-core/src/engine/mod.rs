@@ -29,6 +29,7 @@ mod exchange;
 #[cfg_attr(not(test), expect(dead_code, reason = "single tests need more than the model"))]
 #[expect(clippy::indexing_slicing, clippy::panic, reason = "made to fail, where it must")]
 mod fake;
+mod host_bind;
 mod inside;
 mod kernel;
 mod local;
@@ -82,6 +83,8 @@ pub(crate) struct Facts {
     pub(crate) udp: Udp,
     /// Whether the container may have UDP sockets of the host at all.
     pub(crate) host_datagrams: bool,
+    /// What the container binds is bound on the host. Only where its loopback may be reached.
+    pub(crate) host_binds: bool,
     /// Bind host sockets to their egress device.
     pub(crate) pin: bool,
     /// The cookie of the host's network namespace.

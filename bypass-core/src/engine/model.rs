@@ -360,14 +360,19 @@ fn facts(bytes: &mut Bytes<'_>) -> Facts {
     let (published, policy) = (bytes.byte(), bytes.byte());
     let udp = [Udp::All, Udp::Connected, Udp::Off, Udp::All][usize::from(first % 4)];
     let host_datagrams = rare % 4 != 3;
+    let open = rare >> 6 == 3;
+    // As `run` has it, which takes no ports then.
+    let host_binds = open && rare >> 4 & 1 != 0;
+    let published = if host_binds { 0 } else { published };
     let entries = places::entries().into_iter().enumerate();
     let entries = entries.filter(|(at, _)| published & (1 << at) != 0).map(|(_, entry)| entry);
     Facts {
-        policy: Arc::new(places::policy(policy, rare >> 6 == 3)),
+        policy: Arc::new(places::policy(policy, open)),
         ports: Arc::new(Table::new(entries.collect())),
         // As `Supervisor::attach` has it.
         udp: if host_datagrams { udp } else { Udp::Off },
         host_datagrams,
+        host_binds,
         pin: first >> 2 & 3 != 3,
         host_netns: HOST,
         container_netns: (rare >> 2 & 3 != 3).then_some(CONTAINER),

@@ -94,21 +94,20 @@ impl<K: Kernel> Engine<K> {
             return self.go_on(k, note);
         };
         let dest = Destination::of(dest);
-        let device = match self.decide(k, id, dest) {
+        let pin = match self.decide(k, id, dest) {
             Verdict::Deny(reason) => {
                 self.audit_denied(k, target.tid, id, dest, reason);
                 return self.deny_send(k, note, reason);
             }
             Verdict::Leave(_) => None,
             Verdict::Bypass => match k.egress(dest.ip, dest.scope_id) {
-                Egress::Device { ifindex } => Some(ifindex),
+                Egress::Device { ifindex } => Some(Some(ifindex).filter(|_| self.facts.pin)),
+                Egress::Loopback if self.facts.policy.allows_host_loopback() => Some(None),
                 Egress::Loopback | Egress::Unroutable(_) => None,
             },
         };
-        let moved = device.map(|device| {
-            let place = Place::Host { pin: Some(device).filter(|_| self.facts.pin) };
-            self.replace(k, &note, target, &mut sock, id, place)
-        });
+        let moved =
+            pin.map(|pin| self.replace(k, &note, target, &mut sock, id, Place::Host { pin }));
         match moved {
             Some(Ok(())) => self.send_all(k, note, target, sock, id, message),
             Some(Err(Unreplaced::Gone)) => self.stats.count(Outcome::Gone, Reason::Allowed),

@@ -63,6 +63,7 @@ impl Scene {
             ports: Arc::default(),
             udp: Udp::Connected,
             host_datagrams: true,
+            host_binds: false,
             pin: true,
             host_netns: HOST,
             container_netns: Some(CONTAINER),

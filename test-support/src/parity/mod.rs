@@ -8,3 +8,8 @@
 pub mod expected;
 pub mod generate;
 pub mod sequences;
+
+/// Options of `run` with which both ends of a connection on loopback are the container's own.
+pub const INSIDE: &[&str] = &["--udp", "all"];
+/// Options with which both are the host's: each socket of a program is switched.
+pub const HOST: &[&str] = &["--udp", "all", "--host-binds", "--allow-host-loopback"];

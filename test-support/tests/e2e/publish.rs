@@ -24,6 +24,7 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "unpublished_servers_stay_inside", requires: &[], run: unpublished },
         Scenario { name: "nothing_is_bound_with_ignore_bind", requires: &[], run: ignore_bind },
         Scenario { name: "binds_have_their_native_outcome", requires: &[], run: as_natively },
+        Scenario { name: "every_bind_may_be_one_of_the_host", requires: &[], run: host_binds },
         Scenario { name: "low_ports_take_root_inside", requires: &[], run: low_ports },
         Scenario { name: "ephemeral_port_is_told", requires: &[], run: ephemeral },
         Scenario { name: "server_reaches_out_as_well", requires: &[], run: both_ways },
@@ -367,5 +368,28 @@ fn own_address(world: &World) -> Result {
         ensure_eq!(result_of(&answer, 3), "ok", "UDP, bound to {bound}: {answer:?}");
         inside.stop(server)?;
     }
+    Ok(())
+}
+
+fn host_binds(world: &World) -> Result {
+    let words = ["--host-binds"];
+    let refused = process::run(world.bypass(&words)?.arg("true"), LIMIT)?.expect_code(125)?;
+    ensure!(refused.stderr.contains("--allow-host-loopback"), "{refused}");
+
+    let words = ["--host-binds", "--allow-host-loopback", "--udp", "all"];
+    let mut inside = Inside::start(world, &words)?;
+    inside.serve(world, "--mode peer [::]:8080 --udp [::]:8080")?;
+    inside.serve(world, "--mode peer 127.0.0.1:8081")?;
+    let (mut remote, mut host) = (Repl::remote(world)?, Repl::host(world)?);
+    for (to, seen) in &remote_as_seen() {
+        for kind in ["stream", "dgram"] {
+            expect_all(&mut remote, kind, 8080, &[(*to, seen)])?;
+        }
+    }
+    expect_all(&mut remote, "stream", 8081, &[(HOST_V4.into(), "ECONNREFUSED")])?;
+    expect_all(&mut host, "stream", 8081, &[(LOOPBACK_V4, "127.0.0.1")])?;
+    let answer = inside.client(world, "inet stream connect=127.0.0.1:8081 recv")?;
+    let said = answer.get(1).and_then(|step| step["value"].as_str()).unwrap_or_default();
+    ensure!(said.contains("127.0.0.1:"), "{answer:?}");
     Ok(())
 }

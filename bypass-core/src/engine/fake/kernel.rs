@@ -225,7 +225,10 @@ impl Kernel for Fake {
         self.strict.acts();
         let fake = &self.socks[*sock];
         let datagram = fake.protocol == UDP;
-        assert!(fake.netns != HOST || datagram, "a host socket was given an address again");
+        let server = matches!(fake.place, Some(Place::Server { pin: None }));
+        // In a strict run it is for the judge to say.
+        let free = datagram || server || self.strict.on;
+        assert!(fake.netns != HOST || free, "a host socket was given an address again");
         self.begin(sock, addr, blocking)
     }
 
@@ -281,8 +284,8 @@ impl Kernel for Fake {
 
     fn dissolve(&mut self, sock: &usize) -> Result<(), Errno> {
         let fake = &self.socks[*sock];
-        let datagram = fake.protocol == UDP;
-        assert!(fake.netns != HOST || !datagram, "a pin was undone");
+        let pinned = fake.protocol == UDP && fake.pin.is_some();
+        assert!(fake.netns != HOST || !pinned, "a pin was undone");
         self.strict.acts();
         self.remember(*sock, |sock, _| Deed::Dissolve { sock });
         self.unbind_with_connection(*sock);

@@ -85,11 +85,20 @@ impl Judge {
             | Deed::Install { sock }
                 if sock.netns != HOST => {}
             Deed::Connect { sock, to, held } => {
-                assert!(!held || sock.protocol == UDP, "given an address again: {sock:?}");
+                // One that was bound on the host keeps its address for its connection.
+                let own_port =
+                    self.facts.host_binds && sock.pin.is_none() && sock.local.port() != 0;
+                assert!(
+                    !held || own_port || sock.protocol == UDP,
+                    "given an address again: {sock:?}"
+                );
                 self.reaches(k, sock, *to, *held);
             }
             Deed::Bind { sock, to, held } => {
                 assert!(!held, "bound again: {sock:?}");
+                if self.facts.host_binds && matches!(sock.place, Some(Place::Server { .. })) {
+                    return;
+                }
                 // A source port of a connection, or of a sender.
                 let local = to.ip().to_canonical();
                 assert!(local.is_unspecified() || local.is_loopback(), "{to}: {sock:?}");
@@ -104,7 +113,10 @@ impl Judge {
             Deed::Listen { sock, published } => {
                 self.seen.listens += 1;
                 if sock.protocol == TCP {
-                    assert!(*published && self.is_covered(sock), "a port is opened: {sock:?}");
+                    let server = matches!(sock.place, Some(Place::Server { .. }));
+                    let everywhere = self.facts.host_binds && (server || sock.local.port() != 0);
+                    let covered = *published && self.is_covered(sock);
+                    assert!(covered || everywhere, "a port is opened: {sock:?}");
                     let state = matches!(sock.state, TcpState::Close | TcpState::Listen);
                     assert!(state, "listens with a connection: {sock:?}");
                 }
@@ -120,7 +132,8 @@ impl Judge {
                 self.seen.dissolved += 1;
                 // Without its connection and its pin it could be connected to loopback.
                 let loose = sock.pin.is_none_or(|pin| pin == LOOPBACK_DEVICE);
-                assert!(!self.facts.pin || !loose, "dissolved: {sock:?}");
+                let free = self.facts.host_binds && sock.protocol == UDP;
+                assert!(!self.facts.pin || !loose || free, "dissolved: {sock:?}");
             }
             Deed::Install { sock } => self.installs(k, sock),
         }
@@ -175,9 +188,12 @@ impl Judge {
         match sock.place {
             Some(Place::Server { pin }) => {
                 self.seen.servers += 1;
-                assert!(self.is_published(sock), "not published: {sock:?}");
+                let everywhere = self.facts.host_binds;
+                assert!(everywhere || self.is_published(sock), "not published: {sock:?}");
                 assert_eq!((sock.state, sock.peer), (TcpState::Close, None), "{sock:?}");
-                if sock.protocol == UDP {
+                if sock.protocol == UDP && everywhere {
+                    assert_eq!(self.facts.udp, Udp::All, "its sends are not judged: {sock:?}");
+                } else if sock.protocol == UDP {
                     assert!(self.facts.host_datagrams, "no host datagrams: {sock:?}");
                     assert!(!self.facts.pin || pin.is_some(), "without a pin: {sock:?}");
                     assert_ne!(pin, Some(LOOPBACK_DEVICE), "{sock:?}");

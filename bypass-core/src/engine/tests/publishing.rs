@@ -328,3 +328,55 @@ fn other_names_are_the_kernels_affair() {
     assert_eq!(same.name(NameOf::Local), Some(Answer::Continue), "not mapped");
     assert_eq!(same.k.stored, []);
 }
+
+/// A scene in which every bind is one of the host's.
+fn as_the_host() -> Scene {
+    let mut scene = Scene::new();
+    scene.engine.facts.policy = Arc::new(Policy::builder().allow_host_loopback(true).build());
+    scene.engine.facts.host_binds = true;
+    scene.engine.facts.udp = Udp::All;
+    scene
+}
+
+#[test]
+fn every_bind_may_be_one_of_the_host() {
+    for (protocol, at) in [(TCP, "127.0.0.1:80"), (TCP, "0.0.0.0:0"), (UDP, "127.0.0.1:53")] {
+        let mut scene = as_the_host();
+        scene.k.open(FD, CONTAINER, Domain::Inet, protocol);
+        assert_eq!(scene.bind(at), Some(Answer::Success), "{at}");
+        let bound = scene.k.at(FD);
+        assert_eq!((bound.netns, bound.local, bound.pin), (HOST, addr(at), None), "{at}");
+    }
+    let mut scene = as_the_host();
+    assert_eq!(scene.bind("127.0.0.1:8000"), Some(Answer::Success));
+    assert_eq!(scene.listen(), Some(Answer::Success));
+    assert_eq!((scene.k.at(FD).netns, scene.k.at(FD).state), (HOST, TcpState::Listen));
+}
+
+#[test]
+fn datagrams_are_bound_on_the_host_only_where_their_sends_are_judged() {
+    let mut scene = as_the_host();
+    scene.engine.facts.udp = Udp::Connected;
+    scene.k.open(FD, CONTAINER, Domain::Inet, UDP);
+    assert_eq!(scene.bind("127.0.0.1:53"), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+}
+
+#[test]
+fn what_was_bound_on_the_host_connects_from_there() {
+    let mut scene = as_the_host();
+    assert_eq!(scene.bind("0.0.0.0:4000"), Some(Answer::Success));
+    let held = scene.k.table[&FD];
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!((scene.k.table[&FD], scene.k.at(FD).peer), (held, Some(addr(REMOTE))));
+}
+
+#[test]
+fn what_cannot_be_bound_on_the_host_is_bound_in_the_container() {
+    for fault in [Fault::TwinOption, Fault::TwinMake, Fault::Finish, Fault::Transplant] {
+        let mut scene = as_the_host();
+        scene.k.faults.insert(fault);
+        assert_eq!(scene.bind("0.0.0.0:80"), Some(Answer::Success), "{fault:?}");
+        assert_eq!(scene.k.at(FD).netns, CONTAINER, "{fault:?}");
+    }
+}

@@ -2,8 +2,8 @@
 //! differs and nobody expects it to.
 //!
 //! ```text
-//! parity [--quick] [--dup] [SUITE]...       all suites, or these
-//! parity replay 'CALL; CALL...'              one sequence, call by call
+//! parity [--quick] [--dup] [SUITE]...          all suites, or these
+//! parity replay [--host] 'CALL; CALL...'       one sequence, call by call
 //! ```
 //!
 //! `SEED` and `RUNS` in the environment say where the sequences begin and how many there are.
@@ -14,10 +14,11 @@ use std::env;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use test_support::failure::Result;
+use test_support::failure::{Context, Result};
 use test_support::parity::expected::{EXPECTED, Expected};
 use test_support::parity::generate::Kinds;
 use test_support::parity::sequences::{Compared, Plan, Sides};
+use test_support::parity::{HOST, INSIDE};
 use test_support::{World, ensure, stage};
 
 fn main() -> Result<ExitCode> {
@@ -25,40 +26,65 @@ fn main() -> Result<ExitCode> {
     ensure!(nix::unistd::geteuid().is_root(), "root is needed to make network namespaces");
     stage::enter(|| {
         let world = World::new()?;
-        if let [replay, script, ..] = words.as_slice()
-            && replay == "replay"
+        if let [first, rest @ ..] = words.as_slice()
+            && first == "replay"
         {
-            let calls: Vec<String> = script.split(';').map(|c| c.trim().to_owned()).collect();
-            return replay_one(&world, &calls);
+            return replay(&world, rest);
         }
-        let quick = words.iter().any(|word| word == "--quick");
-        let duplicates = words.iter().any(|word| word == "--dup");
+        let has = |flag: &str| words.iter().any(|word| word == flag);
+        let runs = if has("--quick") { QUICK } else { 10_000 };
         let plan = Plan {
             seed: number("SEED")?.unwrap_or(1),
-            runs: number("RUNS")?.unwrap_or(if quick { QUICK } else { 10_000 }).try_into()?,
+            runs: number("RUNS")?.unwrap_or(runs).try_into()?,
             limit: LIMIT,
-            kinds: Kinds { duplicates },
+            kinds: Kinds { duplicates: has("--dup") },
         };
-        let mut expected = Expected::of("sequences", EXPECTED)?;
-        let started = Instant::now();
-        let tally = Sides::new(&world, OPTIONS)?.run(&plan, &mut expected)?;
-        println!(
-            "sequences: {} of {} calls in {:.0?}, {} equal when run again, {} differ as expected",
-            tally.sequences,
-            tally.calls,
-            started.elapsed(),
-            tally.again,
-            tally.expected
-        );
-        for difference in &tally.differences {
-            println!("{difference}");
+        let chosen: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
+        let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|word| *word == name);
+        let (mut summary, mut failed) = (Vec::new(), false);
+        for (name, options) in SEQUENCES {
+            if wants(name) {
+                failed |= sequences(&world, name, options, &plan, &mut summary)?;
+            }
         }
-        Ok(if tally.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        println!("\n{}", summary.join("\n"));
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })
 }
 
-fn replay_one(world: &World, calls: &[String]) -> Result<ExitCode> {
-    match Sides::new(world, OPTIONS)?.compare(calls)? {
+/// Whether there is a difference that is not expected.
+fn sequences(
+    world: &World,
+    name: &str,
+    options: &[&str],
+    plan: &Plan,
+    summary: &mut Vec<String>,
+) -> Result<bool> {
+    let (mut expected, started) = (Expected::of(name, EXPECTED)?, Instant::now());
+    let tally = Sides::new(world, options)?.run(plan, &mut expected)?;
+    for difference in &tally.differences {
+        println!("{name}\n{difference}");
+    }
+    for line in expected.unseen() {
+        println!("{name}: expected, and not seen: {line}");
+    }
+    summary.push(format!(
+        "{name}: {} sequences of {} calls in {:.0?}: {} differences, {} as expected, {} equal at times",
+        tally.sequences,
+        tally.calls,
+        started.elapsed(),
+        tally.differences.len(),
+        tally.expected,
+        tally.again,
+    ));
+    Ok(!tally.differences.is_empty())
+}
+
+fn replay(world: &World, words: &[String]) -> Result<ExitCode> {
+    let options = if words.iter().any(|word| word == "--host") { HOST } else { INSIDE };
+    let script = words.iter().find(|word| !word.starts_with('-')).context("which calls?")?;
+    let calls: Vec<String> = script.split(';').map(|call| call.trim().to_owned()).collect();
+    match Sides::new(world, options)?.compare(&calls)? {
         Compared::Different(difference) => {
             println!("{difference}");
             Ok(ExitCode::FAILURE)
@@ -74,9 +100,10 @@ fn number(name: &str) -> Result<Option<u64>> {
     Ok(env::var(name).ok().filter(|v| !v.is_empty()).map(|value| value.parse()).transpose()?)
 }
 
-/// Sequences that take about two minutes on two CPUs.
-const QUICK: u64 = 4000;
+/// The suites of sequences, with the options of `run`.
+const SEQUENCES: [(&str, &[&str]); 2] = [("sequences", INSIDE), ("host-sequences", HOST)];
+
+/// Sequences of a suite, of which there are two: about two minutes on two CPUs.
+const QUICK: u64 = 2500;
 /// An end to those that were asked for by the million.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
-/// Of `run`, for sequences.
-const OPTIONS: &[&str] = &["--udp", "all"];
