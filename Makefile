@@ -92,6 +92,7 @@ weakened:
 
 parity: setup-parity ## Programs run natively and under run, and compared: random calls, other people's tests
 	$(CARGO) build --workspace --bins
+	scripts/parity-suites $${CARGO_TARGET_DIR:-target}/parity
 	$(CARGO) run --quiet --package test-support --bin parity -- $(ARGS)
 
 soak: setup-programs ## Tests for leaks, 20 times as long as in CI, about 20 minutes, and as long with all programs; SOAK=N

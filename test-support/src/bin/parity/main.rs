@@ -11,6 +11,7 @@
 #![expect(clippy::print_stdout, reason = "it prints a summary")]
 
 use std::env;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use test_support::failure::{Context, Result};
 use test_support::parity::expected::{EXPECTED, Expected};
 use test_support::parity::generate::Kinds;
 use test_support::parity::sequences::{Compared, Plan, Sides};
-use test_support::parity::{HOST, INSIDE};
+use test_support::parity::{HOST, INSIDE, catalog, suites};
 use test_support::{World, ensure, stage};
 
 fn main() -> Result<ExitCode> {
@@ -46,6 +47,15 @@ fn main() -> Result<ExitCode> {
             if wants(name) {
                 failed |= sequences(&world, name, options, &plan, &mut summary)?;
             }
+        }
+        for name in catalog::names().filter(|name| wants(name)) {
+            let built = built()?;
+            let suite = catalog::suite(&world, name, &built)?;
+            let expected = Expected::of(name, EXPECTED)?;
+            let outcome = suites::run(&world, &suite, HOST, expected)?;
+            println!("{name}: {outcome}\n{}", outcome.complaints());
+            failed |= !outcome.is_good();
+            summary.push(format!("{name}: {outcome}"));
         }
         println!("\n{}", summary.join("\n"));
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -94,6 +104,13 @@ fn replay(world: &World, words: &[String]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Where `scripts/parity-suites` has put what it built: beside the programs of this workspace.
+fn built() -> Result<PathBuf> {
+    let this = env::current_exe()?;
+    let target = this.ancestors().nth(2).context("a directory for what is built")?;
+    Ok(target.join("parity"))
 }
 
 fn number(name: &str) -> Result<Option<u64>> {
