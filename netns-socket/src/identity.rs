@@ -200,6 +200,11 @@ pub fn tcp_state(fd: impl AsFd) -> Result<TcpState, SockOptError> {
     Ok(TcpState::from_raw(state))
 }
 
+/// The cookie of the namespace of this socket, of whatever family.
+pub(crate) fn cookie_of_netns(fd: impl AsFd) -> Result<Option<u64>, SockOptError> {
+    netns_cookie(fd.as_fd())
+}
+
 fn netns_cookie(fd: BorrowedFd<'_>) -> Result<Option<u64>, SockOptError> {
     match read_cookie(fd, SO_NETNS_COOKIE, "SO_NETNS_COOKIE") {
         Ok(cookie) => Ok(Some(cookie)),

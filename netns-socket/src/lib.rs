@@ -72,6 +72,7 @@ mod lines;
 mod listener;
 mod namespace;
 mod netlink;
+mod networks;
 pub mod options;
 mod pin;
 mod route;
@@ -101,6 +102,7 @@ pub use crate::inside::{
 pub use crate::lines::find_line;
 pub use crate::listener::listener_at;
 pub use crate::namespace::{Namespace, Within};
+pub use crate::networks::{InterfaceAddress, MAX_ADDRESSES, Networks, NetworksError};
 pub use crate::pin::{PinError, Pinned, pin, pinned_to};
 pub use crate::route::{Arrival, Egress, RouteError, Router};
 pub use crate::state::{Applied, ApplyError, Captured, Refusal, SocketState};

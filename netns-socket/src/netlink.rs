@@ -1,5 +1,5 @@
-//! The little of rtnetlink that [`Router`](crate::Router) needs: one request, its answer, and the
-//! news that something changed. See [rtnetlink(7)].
+//! The little of rtnetlink that [`Router`](crate::Router) and [`Networks`](crate::Networks) need: a
+//! request each, its answer, and the news that something changed. See [rtnetlink(7)].
 //!
 //! [rtnetlink(7)]: https://man7.org/linux/man-pages/man7/rtnetlink.7.html
 
@@ -12,7 +12,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
 };
 
-use crate::Arrival;
+use crate::{Arrival, InterfaceAddress};
 
 /// A socket for requests.
 #[derive(Debug)]
@@ -70,7 +70,12 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     pub(crate) fn open() -> Result<Self, Errno> {
-        Ok(Self { socket: open(GROUPS)? })
+        Ok(Self::over(open(GROUPS)?))
+    }
+
+    /// Over a socket that is subscribed already.
+    pub(crate) fn over(socket: OwnedFd) -> Self {
+        Self { socket }
     }
 
     /// Whether anything changed since the last call.
@@ -208,6 +213,101 @@ fn route(bytes: &[u8]) -> Option<Answer> {
     }
 }
 
+/// `struct nlmsghdr` and `struct ifaddrmsg`: every address of both families.
+pub(crate) fn address_request(sequence: u32) -> [u8; ADDRESS_REQUEST] {
+    let mut bytes = [0; ADDRESS_REQUEST];
+    let parts: [&[u8]; 4] = [
+        &ADDRESS_REQUEST_LEN.to_ne_bytes(),
+        &RTM_GETADDR.to_ne_bytes(),
+        &(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes(),
+        &sequence.to_ne_bytes(),
+    ];
+    for (to, from) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
+        *to = *from;
+    }
+    bytes
+}
+
+/// One entry of a message with addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Address(InterfaceAddress),
+    /// Something changed while the answer was written: it may be there twice, or not at all.
+    Interrupted(Option<InterfaceAddress>),
+    /// Of an answer that is not ours.
+    Foreign,
+    /// The last.
+    Done,
+    /// What the kernel does not say, or an error.
+    Malformed,
+}
+
+/// The entries of one message that answers the request with this number.
+pub(crate) fn entries(mut rest: &[u8], sequence: u32) -> impl Iterator<Item = Entry> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let len = u32_at(rest, 0).and_then(|len| usize::try_from(len).ok());
+        let entry = len.filter(|len| *len >= HEADER).and_then(|len| rest.get(..len));
+        let Some(entry) = entry else {
+            rest = &[];
+            return Some(Entry::Malformed);
+        };
+        rest = rest.get(entry.len().next_multiple_of(4)..).unwrap_or_default();
+        Some(decode_entry(entry, sequence).unwrap_or(Entry::Malformed))
+    })
+}
+
+fn decode_entry(entry: &[u8], sequence: u32) -> Option<Entry> {
+    if u32_at(entry, 8)? != sequence {
+        return Some(Entry::Foreign);
+    }
+    let interrupted = u16_at(entry, 6)? & NLM_F_DUMP_INTR != 0;
+    Some(match u16_at(entry, 4)? {
+        NLMSG_DONE => Entry::Done,
+        RTM_NEWADDR => match (address(entry)?, interrupted) {
+            (address, true) => Entry::Interrupted(address),
+            (Some(address), false) => Entry::Address(address),
+            // Of a family that is not asked about here.
+            (None, false) => Entry::Foreign,
+        },
+        _ => Entry::Malformed,
+    })
+}
+
+/// `None` for what makes no sense, and in it for another family than IPv4 and IPv6.
+fn address(entry: &[u8]) -> Option<Option<InterfaceAddress>> {
+    let &[family, prefix_len, ..] = entry.get(HEADER..)? else { return None };
+    let ifindex = u32_at(entry, HEADER + 4)?;
+    let (mut own, mut peer) = (None, None);
+    let mut rest = entry.get(HEADER + IFADDRMSG..)?;
+    while !rest.is_empty() {
+        let len = usize::from(u16_at(rest, 0)?);
+        let value = rest.get(ATTRIBUTE..len)?;
+        match u16_at(rest, 2)? {
+            IFA_ADDRESS => peer = ip_of(family, value),
+            IFA_LOCAL => own = ip_of(family, value),
+            _ => {}
+        }
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    if !matches!(family, AF_INET | AF_INET6) {
+        return Some(None);
+    }
+    // IPv6 names the own address alone, but for point-to-point links; IPv4 may do without the peer's.
+    let (ip, peer) = (own.or(peer)?, peer.or(own)?);
+    Some(Some(InterfaceAddress { ifindex, ip, peer, prefix_len }))
+}
+
+fn ip_of(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+    match family {
+        AF_INET => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        AF_INET6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
 fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     bytes.get(offset..)?.first_chunk().copied().map(u16::from_ne_bytes)
 }
@@ -222,11 +322,19 @@ pub(crate) const FIB_MATCH: u32 = 0x2000;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+/// The table changed while it was written out. Linux 3.1 (IPv4: 3.10).
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
 const RTN_LOCAL: u8 = 2;
 const RTN_BROADCAST: u8 = 3;
 const RTN_ANYCAST: u8 = 4;
@@ -239,6 +347,10 @@ const RTN_PROHIBIT: u8 = 8;
 const HEADER: usize = 16;
 const RTMSG: usize = 12;
 const RTMSG_TYPE: usize = 7;
+/// Size of `struct ifaddrmsg`.
+const IFADDRMSG: usize = 8;
+const ADDRESS_REQUEST: usize = HEADER + IFADDRMSG;
+const ADDRESS_REQUEST_LEN: u32 = 24;
 const ATTRIBUTE: usize = 4;
 const REQUEST: usize = HEADER + RTMSG + ATTRIBUTE + 16;
 /// An answer is a few hundred bytes, more only for an entry with dozens of next hops.
@@ -249,6 +361,10 @@ const DRAIN: usize = 64;
 /// Links, addresses, routes and rules of both families, and next hop objects.
 const GROUPS: u32 =
     group(1) | group(5) | group(7) | group(8) | group(9) | group(11) | group(19) | group(32);
+
+/// Addresses of both families, and routes of IPv6: an address that is still looked for elsewhere (DAD)
+/// is announced only afterwards, up to two seconds later, but its network's route at once.
+pub(crate) const ADDRESS_GROUPS: u32 = group(5) | group(9) | group(11);
 
 /// The bit of an `RTNLGRP_*`.
 const fn group(number: u32) -> u32 {
@@ -309,6 +425,78 @@ mod tests {
         let body = route_body(RTN_PROHIBIT, &[]);
         let decoded = decode(&answer(RTM_NEWROUTE, 3, &body), 3);
         assert_eq!(decoded, Decoded::Answer(Answer::Refused(Errno::ACCESS)));
+    }
+
+    /// An entry of an answer with addresses: header, `struct ifaddrmsg` and attributes.
+    fn entry(kind: u16, flags: u16, family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = vec![family, 24, 0, 0, 3, 0, 0, 0];
+        for (number, value) in attributes {
+            body.extend(u16::try_from(value.len() + 4).unwrap().to_ne_bytes());
+            body.extend(number.to_ne_bytes());
+            body.extend(*value);
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        let mut bytes = answer(kind, 7, &body);
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        let len = u32::try_from(bytes.len()).unwrap();
+        bytes[..4].copy_from_slice(&len.to_ne_bytes());
+        bytes
+    }
+
+    fn found(bytes: &[u8]) -> Vec<Entry> {
+        entries(bytes, 7).collect()
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_interface_and_of_its_network() {
+        let address = |ip: &str, peer: &str| InterfaceAddress {
+            ifindex: if cfg!(target_endian = "little") { 3 } else { 3 << 24 },
+            ip: ip.parse().unwrap(),
+            peer: peer.parse().unwrap(),
+            prefix_len: 24,
+        };
+        let v6: &[u8] = &[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+        let (own, other): (&[u8], &[u8]) = (&[10, 0, 0, 1], &[10, 0, 0, 2]);
+        let mut bytes = entry(RTM_NEWADDR, 2, AF_INET, &[(IFA_ADDRESS, own), (IFA_LOCAL, own)]);
+        bytes.extend(entry(RTM_NEWADDR, 2, AF_INET, &[(IFA_ADDRESS, other), (IFA_LOCAL, own)]));
+        // A label and flags besides.
+        let attributes: &[(u16, &[u8])] = &[(IFA_ADDRESS, v6), (3, b"eth0\0"), (8, &[0; 4])];
+        bytes.extend(entry(RTM_NEWADDR, 2, AF_INET6, attributes));
+        bytes.extend(entry(RTM_NEWADDR, 2, 17, &[(IFA_ADDRESS, own)]));
+        bytes.extend(entry(RTM_NEWADDR, NLM_F_DUMP_INTR, AF_INET, &[(IFA_LOCAL, own)]));
+        bytes.extend(entry(NLMSG_DONE, 2, 0, &[]));
+        assert_eq!(
+            found(&bytes),
+            [
+                Entry::Address(address("10.0.0.1", "10.0.0.1")),
+                Entry::Address(address("10.0.0.1", "10.0.0.2")),
+                Entry::Address(address("fd00::9", "fd00::9")),
+                Entry::Foreign,
+                Entry::Interrupted(Some(address("10.0.0.1", "10.0.0.1"))),
+                Entry::Done,
+            ]
+        );
+        assert!(entries(&bytes, 8).all(|entry| entry == Entry::Foreign));
+    }
+
+    #[test]
+    fn no_entries_make_it_panic_or_loop() {
+        let local: &[u8] = &[10, 0, 0, 1];
+        let whole = entry(RTM_NEWADDR, 2, AF_INET, &[(IFA_LOCAL, local)]);
+        for len in 1..whole.len() {
+            assert_eq!(found(&whole[..len]), [Entry::Malformed], "{len}");
+        }
+        for (at, value) in [(0, 15), (0, 255), (24, 0), (24, 3), (24, 255)] {
+            let mut wrong = whole.clone();
+            wrong[at] = value;
+            assert_eq!(found(&wrong), [Entry::Malformed], "{value} at {at}");
+        }
+        let nameless = entry(RTM_NEWADDR, 2, AF_INET, &[]);
+        let cut = entry(RTM_NEWADDR, 2, AF_INET, &[(IFA_LOCAL, &[10, 0])]);
+        let error = entry(NLMSG_ERROR, 0, 0, &[]);
+        for wrong in [nameless, cut, error] {
+            assert_eq!(found(&wrong), [Entry::Malformed]);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod fixtures;
 mod foreign;
 mod harness;
 mod inside;
+mod networks;
 mod pin;
 mod route;
 mod state;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             epoll::trials(),
             foreign::trials(),
             inside::trials(),
+            networks::trials(),
             pin::trials(),
             route::trials(),
             state::trials(),
