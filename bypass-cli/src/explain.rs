@@ -117,7 +117,8 @@ fn answer(
     host: Option<bool>,
     egress: Option<Egress>,
 ) -> String {
-    let flow = Flow::new(question.protocol, question.to).of_host(host);
+    // Whose networks is not asked: no container is at hand.
+    let flow = Flow::new(question.protocol, question.to).of_host(host).in_own_network(Some(false));
     let decision = policy.explain(&flow);
     let why = [permission(policy, &decision), way(&decision)];
     let mut why: Vec<String> = why.into_iter().flatten().collect();
@@ -127,6 +128,9 @@ fn answer(
         Verdict::Deny(_) => "deny",
     };
     if decision.verdict == Verdict::Bypass {
+        if policy.ignores_own_networks() && !question.to.ip().to_canonical().is_loopback() {
+            why.push("left where it is in a network of the container's interfaces (auto)".into());
+        }
         match egress {
             Some(Egress::Loopback) if !policy.allows_host_loopback() => {
                 word = "leave";
@@ -211,6 +215,17 @@ mod tests {
                 "udp://224.0.0.251:5353 leave: multicast and broadcast are the container's own",
                 "tcp://[fe80::1]:22 leave: IPv6 link-local addresses are the container's own",
             ]
+        );
+    }
+
+    #[test]
+    fn what_depends_on_the_container_is_told_as_well() {
+        let words = ["bypass-cli", "explain", "--ignore=auto", "tcp://10.4.0.2:80"];
+        let [answer] = &answers(&words)[..] else { panic!("one question") };
+        let (verdict, why) = answer.split_once(": ").unwrap();
+        assert_eq!(verdict, "tcp://10.4.0.2:80 bypass");
+        assert!(
+            why.ends_with("; left where it is in a network of the container's interfaces (auto)")
         );
     }
 

@@ -22,9 +22,8 @@ use crate::audit::Auditor;
 use crate::call::Call;
 use crate::engine::{Engine, Facts, Rules};
 use crate::live::{Event, Live};
-use crate::ports::Ports;
 use crate::stats::{Snapshot, Stats};
-use crate::supervisor::{AttachError, Host, Settings};
+use crate::supervisor::{AttachError, Settings};
 use crate::thread;
 
 /// The engine needs little, and every page it touches counts once per container.
@@ -74,14 +73,11 @@ enum Command {
 pub(crate) type OnEnd = Box<dyn FnOnce(&Snapshot) + Send>;
 
 impl Container {
-    #[expect(clippy::too_many_arguments, reason = "all of one container, each used once")]
     pub(crate) fn start(
         name: String,
         listener: Listener,
-        host: Arc<Host>,
+        live: Live,
         facts: Facts,
-        ports: Ports,
-        epolls_told: bool,
         auditor: Option<Auditor>,
         on_end: Option<OnEnd>,
     ) -> Result<Self, AttachError> {
@@ -99,8 +95,6 @@ impl Container {
             end: Condvar::new(),
             over,
         });
-        let live = Live::new(host, ports, epolls_told)
-            .map_err(|source| AttachError::EpollCall { source })?;
         let (commands, inbox) = mpsc::channel();
         let mut engine = Engine::new(facts, stats);
         if let Some(auditor) = auditor {

@@ -56,6 +56,7 @@ mod engine;
 pub mod fuzzing;
 mod inside;
 mod live;
+mod networks;
 mod outbox;
 mod policy;
 mod ports;
@@ -76,7 +77,7 @@ pub use self::bucket::TokenBucket;
 pub use self::container::{Container, End};
 pub use self::engine::Udp;
 pub use self::policy::{
-    Action, Decision, DefaultAction, Flow, GlobParseError, NetworkParseError, Pattern,
+    Action, Decision, DefaultAction, Flow, GlobParseError, Ignored, NetworkParseError, Pattern,
     PatternParseError, Policy, PolicyBuilder, PolicyFile, PolicyFileError, PolicyLayer,
     PolicyMistake, PortRange, Preset, PresetParseError, Rule, RuleConflict, RuleIndex,
     RuleWithoutEffect, Target, Verdict, check_order, parse_network,

@@ -33,6 +33,7 @@ use crate::engine::{
     Answer, Beside, Installed, Kernel, LOOPBACK_DEVICE, Lost, Place, Probe, Step, Token, TwinError,
 };
 use crate::inside::Inside;
+use crate::networks::OwnNamespace;
 use crate::outbox::Outbox;
 use crate::ports::{Choice, Families, Index, OUTSIDE_V4, OUTSIDE_V6, Ports};
 use crate::supervisor::Host;
@@ -55,6 +56,7 @@ pub(crate) struct Live {
     host: Arc<Host>,
     ports: Ports,
     inside: Inside,
+    own: OwnNamespace,
     outbox: Outbox,
     targets: Targets,
     /// Started for the first program that registers sockets before it connects them. Not shared with
@@ -78,12 +80,18 @@ pub(crate) enum Event {
 
 impl Live {
     /// `epolls_told`: the container's filter traps what makes an epoll.
-    pub(crate) fn new(host: Arc<Host>, ports: Ports, epolls_told: bool) -> io::Result<Self> {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        ports: Ports,
+        own: OwnNamespace,
+        epolls_told: bool,
+    ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self {
             host,
             ports,
             inside: Inside::default(),
+            own,
             outbox: Outbox::default(),
             targets: Targets::new(epolls_told),
             surgeon: None,
@@ -344,6 +352,15 @@ impl Kernel for Live {
 
     fn is_of_host(&mut self, ip: IpAddr) -> Option<bool> {
         self.host.is_address(ip)
+    }
+
+    fn container_netns(&mut self) -> Option<u64> {
+        self.own.enter(self.host.netns)
+    }
+
+    fn is_in_own_network(&mut self, tid: i32, netns: Option<u64>, ip: IpAddr) -> Option<bool> {
+        let targets = &mut self.targets;
+        self.own.contains(|| targets.get(tid), netns, ip)
     }
 
     fn egress_of_server(&mut self, host: IpAddr) -> Egress {

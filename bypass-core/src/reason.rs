@@ -37,6 +37,11 @@ reasons! {
     /// The destination is an IPv6 link-local address: which link is meant, only the container
     /// knows (`sin6_scope_id` is a device number of its namespace).
     LinkLocal = "link_local",
+    /// The destination is in a network of the container's own interfaces, which the user leaves to it.
+    OwnNetwork = "own_network",
+    /// Which networks the container's interfaces are in cannot be told, and the user leaves these to
+    /// it.
+    NetworksUnknown = "networks_unknown",
     /// A rule of the user denies the destination.
     DenyRule = "deny_rule",
     /// No rule of the user names the destination, and what none names is not to be bypassed.

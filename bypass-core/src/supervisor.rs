@@ -4,12 +4,14 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use netns_socket::{Arrival, RouteError, Router};
+use netns_socket::{Arrival, PidFd, RouteError, Router};
 use seccomp_notify::Listener;
 
 use crate::audit::{AuditLimits, AuditSink, Auditor};
 use crate::container::{Container, OnEnd};
 use crate::engine::{Facts, Rules, Udp};
+use crate::live::Live;
+use crate::networks::OwnNamespace;
 use crate::policy::Policy;
 use crate::ports::Ports;
 use crate::share::Pool;
@@ -114,6 +116,7 @@ pub struct Settings {
     pin: bool,
     netns: Option<u64>,
     epolls_told: bool,
+    first: Option<PidFd>,
     audit: Option<(Arc<dyn AuditSink>, AuditLimits)>,
     on_end: Option<OnEnd>,
 }
@@ -130,6 +133,7 @@ impl std::fmt::Debug for Settings {
             .field("host_binds", &self.host_binds)
             .field("pin", &self.pin)
             .field("netns", &self.netns)
+            .field("first", &self.first)
             .finish_non_exhaustive()
     }
 }
@@ -148,6 +152,7 @@ impl Settings {
             pin: true,
             netns: None,
             epolls_told: false,
+            first: None,
             audit: None,
             on_end: None,
         }
@@ -215,7 +220,8 @@ impl Settings {
 
     /// The cookie of the container's network namespace (`SO_NETNS_COOKIE` of any socket
     /// in it). Sockets of other namespaces, which the container may make for itself, are
-    /// then left alone. Without it the first namespace that is seen counts.
+    /// then left alone. Without it, and without [`first_process`](Self::first_process), the first
+    /// namespace that is seen counts.
     #[must_use]
     pub fn netns_cookie(mut self, cookie: u64) -> Self {
         self.netns = Some(cookie);
@@ -231,6 +237,19 @@ impl Settings {
     #[must_use]
     pub fn epolls_told(mut self, told: bool) -> Self {
         self.epolls_told = told;
+        self
+    }
+
+    /// The container's first process, whose network namespace is the container's. Where a policy
+    /// ignores the container's own networks, they are followed in it.
+    ///
+    /// # Races
+    /// It is looked at when the container is attached, if it can be, and else when the first socket
+    /// is seen. A process that has gone into a namespace of its own making by then has that one
+    /// taken for the container's.
+    #[must_use]
+    pub fn first_process(mut self, process: PidFd) -> Self {
+        self.first = Some(process);
         self
     }
 
@@ -283,10 +302,16 @@ impl Supervisor {
     pub fn attach(&self, listener: Listener, settings: Settings) -> Result<Container, AttachError> {
         let Settings { name, policy, ports, udp, host_datagrams, listen_trapped, pin, .. } =
             settings;
-        let Settings { netns, epolls_told, audit, on_end, .. } = settings;
+        let Settings { netns, first, epolls_told, audit, on_end, .. } = settings;
         let ports = if listen_trapped { ports } else { ports.giving_way_at_bind() };
         let Rules { policy, udp, host_datagrams, pin } =
             Rules::new(policy, udp, host_datagrams, pin);
+        let follow = policy.ignores_own_networks();
+        let mut own = OwnNamespace::new(first, follow);
+        // Nothing is to be found out where the cookie is known and nothing else wanted.
+        let wanted = follow || netns.is_none();
+        let entered = if wanted { own.enter(self.host.netns) } else { None };
+        let netns = netns.or(entered);
         let facts = Facts {
             host_binds: settings.host_binds && policy.allows_host_loopback(),
             policy,
@@ -301,16 +326,9 @@ impl Supervisor {
             waiting: Arc::clone(&self.host.waiting),
         };
         let auditor = audit.map(|(sink, limits)| Auditor::new(name.clone(), sink, limits));
-        Container::start(
-            name,
-            listener,
-            Arc::clone(&self.host),
-            facts,
-            ports,
-            epolls_told,
-            auditor,
-            on_end,
-        )
+        let live = Live::new(Arc::clone(&self.host), ports, own, epolls_told)
+            .map_err(|source| AttachError::EpollCall { source })?;
+        Container::start(name, listener, live, facts, auditor, on_end)
     }
 }
 

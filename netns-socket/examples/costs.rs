@@ -13,8 +13,8 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use netns_socket::{
-    Captured, Domain, FileFlags, Identity, Kind, Part, PidFd, Router, SocketSpec, SocketState,
-    Taken, create_twin, own_netns_cookie, pin, read_cloexec, socket_inside, tcp_state,
+    Captured, Domain, FileFlags, Identity, Kind, Networks, Part, PidFd, Router, SocketSpec,
+    SocketState, Taken, create_twin, own_netns_cookie, pin, read_cloexec, socket_inside, tcp_state,
 };
 
 const ROUNDS: u32 = 20;
@@ -76,6 +76,13 @@ fn main() {
         router.clear();
         router.egress(peer, 0).unwrap()
     });
+
+    match Networks::of(&own) {
+        Ok(mut networks) => {
+            print("Networks::contain, no news", || networks.contain(peer).unwrap());
+        }
+        Err(error) => println!("Networks::of: {error}"),
+    }
 
     // Page tables are what a child costs: have as many pages as a busy supervisor.
     let ballast = vec![1_u8; 6 << 20];

@@ -15,6 +15,7 @@ use rustix::net::{
 };
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use crate::identity::{Domain, Kind, cookie_of_netns};
 use crate::sys::{self, CHILD_MESSAGE, ChildPlan, Join, Open};
 use crate::{SocketSpec, Within};
 
@@ -68,6 +69,24 @@ fn sockets(spec: SocketSpec, nonblocking: bool, count: usize) -> Open {
         protocol: spec.protocol,
         count,
     }
+}
+
+/// The cookie of the network namespace of `target`, by which sockets that live in it are recognised
+/// ([`Identity::netns_cookie`](crate::Identity::netns_cookie)); `None` before Linux 5.14.
+///
+/// What is said of [`socket_inside`] holds here too.
+///
+/// # Errors
+/// [`InsideError`] with the step that failed.
+#[doc(alias = "SO_NETNS_COOKIE")]
+pub fn netns_cookie_inside<'a>(target: impl Into<Within<'a>>) -> Result<Option<u64>, InsideError> {
+    // A socket of any family will do, and a supervisor may have left itself few of them.
+    let spec = SocketSpec {
+        domain: Domain::Other(libc::AF_NETLINK),
+        kind: Kind::Other(libc::SOCK_RAW),
+        protocol: libc::NETLINK_ROUTE,
+    };
+    Ok(cookie_of_netns(socket_inside(target, spec, true)?).ok().flatten())
 }
 
 /// The lowest port that takes no privilege to bind in the network namespace of `target`

@@ -97,7 +97,8 @@ pub use crate::flags::{FileFlags, FileFlagsError, Owner, ReadCloexecError, read_
 pub use crate::foreign::{PidFd, PidFdError, TakeFdError, Taken, group_of};
 pub use crate::identity::{Domain, Identity, Kind, TcpState, own_netns_cookie, tcp_state};
 pub use crate::inside::{
-    InsideError, MAX_AT_ONCE, socket_inside, sockets_inside, unprivileged_port_start,
+    InsideError, MAX_AT_ONCE, netns_cookie_inside, socket_inside, sockets_inside,
+    unprivileged_port_start,
 };
 pub use crate::lines::find_line;
 pub use crate::listener::listener_at;

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use bypass_core::{Action, DefaultAction, Pattern, PolicyLayer, Preset, Rule, parse_network};
+use bypass_core::{Action, DefaultAction, Ignored, Pattern, PolicyLayer, Preset, Rule};
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
-use ipnet::IpNet;
 
 use super::Switch;
 
@@ -20,10 +19,11 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "ACTION")]
     default: Option<Default>,
 
-    /// Networks whose connections stay in the container. The host's loopback always does,
-    /// unless --allow-host-loopback is given.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_network)]
-    ignore: Vec<IpNet>,
+    /// Networks whose connections stay in the container; `auto` means those of the container's own
+    /// interfaces at the time. The host's loopback always does, unless --allow-host-loopback is
+    /// given.
+    #[arg(long, value_name = "CIDR|auto", value_delimiter = ',')]
+    ignore: Vec<Ignored>,
 
     /// Let the container reach services on the host's loopback addresses. Such services
     /// often trust whoever connects.
@@ -43,13 +43,15 @@ pub(crate) struct PolicyArgs {
 
 impl PolicyArgs {
     pub(crate) fn layer(&self) -> PolicyLayer {
-        PolicyLayer {
+        let mut layer = PolicyLayer {
             rules: self.rules.0.clone(),
             default: self.default.map(DefaultAction::from),
-            ignore: self.ignore.clone(),
             allow_host_loopback: self.allow_host_loopback.then_some(true),
             pin: self.pin.map(|pin| pin == Switch::On),
-        }
+            ..PolicyLayer::default()
+        };
+        layer.ignore_also(self.ignore.iter().copied());
+        layer
     }
 
     pub(crate) fn file(&self) -> Option<&PathBuf> {
@@ -236,6 +238,9 @@ mod tests {
         let said = layer(&["--ignore", "10.0.0.0/8,fd00::/8", "--ignore", "192.0.2.1"]).unwrap();
         let nets: Vec<String> = said.ignore.iter().map(ToString::to_string).collect();
         assert_eq!(nets, ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]);
+        assert!(!said.ignore_own_networks);
+        let said = layer(&["--ignore", "127.0.0.0/8,auto"]).unwrap();
+        assert!(said.ignore_own_networks && said.ignore.len() == 1);
     }
 
     #[test]

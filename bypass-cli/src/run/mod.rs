@@ -16,6 +16,7 @@ use bypass_core::{
     AttachError, Container, End, Ports, PublishConflict, ReserveError, Settings, StartError,
     Supervisor,
 };
+use netns_socket::PidFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use seccomp_notify::{Features, Listener, OpenError};
@@ -186,6 +187,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         control,
         child,
         network: None,
+        inner: None,
         command: None,
         early: Vec::new(),
         container: None,
@@ -216,6 +218,8 @@ struct Session<'a> {
     control: Control,
     child: Child,
     network: Option<Attached>,
+    /// A process in the container's namespaces.
+    inner: Option<PidFd>,
     /// The command's process.
     command: Option<OwnedFd>,
     /// Signals for it that came before it was known.
@@ -274,6 +278,7 @@ impl Session<'_> {
         match (message, fd) {
             (Message::Namespaces { pid }, _) if self.network.is_none() => {
                 self.network = network::attach(self.args.net, pid, self.host_loopback)?;
+                self.inner = PidFd::open(pid.cast_signed()).ok();
                 self.control.go().map_err(|source| RunError::Call { call: "sendmsg", source })?;
             }
             (Message::Listener { netns_cookie, landlock, signals }, Some(fd)) => {
@@ -292,6 +297,10 @@ impl Session<'_> {
                 })?;
                 let settings = match netns_cookie {
                     Some(cookie) => settings.netns_cookie(cookie),
+                    None => settings,
+                };
+                let settings = match self.inner.take() {
+                    Some(inner) => settings.first_process(inner),
                     None => settings,
                 };
                 self.container = Some(self.supervisor.attach(listener, settings)?);

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bypass_core::{
     AuditLimits, AuditSink, Container, PolicyLayer, Ports, Settings, Supervisor, Udp,
 };
-use seccomp_notify::Handoff;
+use netns_socket::PidFd;
+use seccomp_notify::{ContainerProcessState, Handoff};
 
 use crate::exit;
 use crate::filter::Traps;
@@ -118,6 +119,15 @@ impl Datagrams {
     }
 }
 
+/// The process that a runtime hands over: it has just loaded its filter, or is about to execute the
+/// container's program. `None` if there is no such process here: some runtimes say 0.
+fn first_process(state: &ContainerProcessState) -> Option<PidFd> {
+    let pid = [state.pid, state.state.pid].into_iter().find(|pid| *pid > 0)?;
+    PidFd::open(pid)
+        .inspect_err(|error| tracing::debug!(pid, %error, "the container's process is not here"))
+        .ok()
+}
+
 impl Containers {
     /// `ended` is an eventfd that is written to when
     /// [`forget_ended`](Self::forget_ended) has something to do.
@@ -138,6 +148,7 @@ impl Containers {
     /// Serves what a runtime handed over: a container, or a further session in one.
     pub(crate) fn admit(&self, handoff: Handoff) {
         let Handoff { listener, state, .. } = handoff;
+        let first = first_process(&state);
         let id = state.state.id;
         if id.is_empty() || id.len() > MAX_ID {
             tracing::warn!(bytes = id.len(), "refused a hand-over: the container has no usable id");
@@ -175,6 +186,10 @@ impl Containers {
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
         let settings = self.treatment.of(&id, &policy, datagrams, &state.metadata);
+        let settings = match first {
+            Some(process) => settings.first_process(process),
+            None => settings,
+        };
         let settings = settings.on_end(move |stats| {
             tracing::info!(container = name, verdicts = ?stats.verdicts, "ended");
             // A full counter has been noticed already.

@@ -47,6 +47,7 @@ impl<K: Kernel> Engine<K> {
             Some(_) => k.fetch(target.tid, at, len),
             None => Ok(RawSockAddr::default()),
         };
+        self.learn_namespace(k);
         let audit = match (&id, &fetched) {
             (Some(id), Ok(addr)) => self.audit_connect(k, target.tid, &sock, id, addr),
             _ => None,
@@ -73,7 +74,7 @@ impl<K: Kernel> Engine<K> {
             return answered(k, note, answer);
         }
         let call = ConnectCall { target, sock, id, addr };
-        let ended = match self.whose(&id) {
+        let ended = match self.whose(k, &id) {
             Whose::Host if is_off(Layer::Again) => self.go_on_with(k, note),
             Whose::Host if id.is_udp() => self.connect_host_datagram(k, note, call, now),
             Whose::Host => self.connect_host(k, note, call, now),
@@ -114,7 +115,7 @@ impl<K: Kernel> Engine<K> {
             return self.leave(k, note, call, Reason::Address, now);
         };
         let normal = self.leads_to(k, &call.sock, dest);
-        let verdict = self.decide(k, &call.id, normal);
+        let verdict = self.decide(k, call.target.tid, &call.id, normal);
         // The default of the policy is about what is outside, and this is not.
         if verdict != Verdict::Deny(Reason::DenyRule)
             && let Some(service) = self.own_service(k, &call, &normal)
@@ -179,7 +180,7 @@ impl<K: Kernel> Engine<K> {
             Err(errno) => return answered(k, note, Answer::Fail(errno)),
         };
         let normal = self.leads_to(k, &call.sock, dest);
-        match self.decide(k, &call.id, normal) {
+        match self.decide(k, call.target.tid, &call.id, normal) {
             Verdict::Bypass => {
                 let source = k.local(&call.sock).filter(|local| local.port() != 0);
                 // The address that it has is the program's choice, and no other socket can have it.
@@ -237,7 +238,7 @@ impl<K: Kernel> Engine<K> {
         if is_wildcard(dest.ip()) {
             // The twin is bound to less than the socket that was judged, and goes elsewhere.
             let to = self.leads_to(k, &twin, dest);
-            match self.decide(k, &call.id, to) {
+            match self.decide(k, call.target.tid, &call.id, to) {
                 Verdict::Bypass => {}
                 Verdict::Leave(reason) => return self.stay(k, note, call, reason, now),
                 Verdict::Deny(reason) => return deny(k, note, reason),
@@ -297,7 +298,7 @@ impl<K: Kernel> Engine<K> {
         reason: Reason,
         now: Instant,
     ) -> Ended {
-        if self.whose(&call.id) == Whose::Host {
+        if self.whose(k, &call.id) == Whose::Host {
             let ConnectCall { target, sock, id, addr } = call;
             return match self.put_back(k, &note, &target, sock, &id) {
                 Ok(sock) => {
@@ -320,7 +321,7 @@ impl<K: Kernel> Engine<K> {
     ) -> Ended {
         // Not only what is of the socket's family: a UDP socket of IPv6 connects to IPv4 as well.
         let dest = call.addr.decode().ok().and_then(|addr| addr.ip());
-        match dest.map(|dest| self.decide(k, &call.id, Destination::of(dest))) {
+        match dest.map(|dest| self.decide(k, call.target.tid, &call.id, Destination::of(dest))) {
             Some(Verdict::Deny(rule @ Reason::DenyRule)) => deny(k, note, rule),
             _ => self.leave(k, note, call, reason, now),
         }

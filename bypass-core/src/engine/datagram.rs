@@ -43,7 +43,7 @@ impl<K: Kernel> Engine<K> {
             return self.leave_unless_denied(k, note, call, Reason::Address, now);
         };
         let normal = Destination::of(dest);
-        match self.decide(k, &call.id, normal) {
+        match self.decide(k, call.target.tid, &call.id, normal) {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
             Verdict::Deny(reason) => deny(k, note, reason),
             Verdict::Bypass => {
@@ -79,7 +79,7 @@ impl<K: Kernel> Engine<K> {
         };
         let normal = self.leads_to(k, &call.sock, dest);
         let published = self.published_port(k, &call).is_some();
-        match self.decide(k, &call.id, normal) {
+        match self.decide(k, call.target.tid, &call.id, normal) {
             Verdict::Deny(reason) => deny(k, note, reason),
             // A server answers where its clients are, and stays there.
             Verdict::Leave(reason) if published && binds_servers(reason) => deny(k, note, reason),

@@ -95,6 +95,10 @@ pub(super) struct Fake {
     pub(super) other_ids: bool,
     /// Addresses of the container beside loopback.
     pub(super) own_addresses: HashSet<IpAddr>,
+    /// Whether it can be told which namespace the container was started in.
+    pub(super) knows_container: bool,
+    /// Addresses in networks of the container's interfaces; `None` where these cannot be told.
+    pub(super) own_networks: Option<HashSet<IpAddr>>,
     /// Published addresses that are served, and for what.
     pub(super) served: HashMap<Index, Families>,
     /// What the next bind at a published host address says.
@@ -164,6 +168,8 @@ impl Default for Fake {
             privileged: true,
             other_ids: false,
             own_addresses: HashSet::new(),
+            knows_container: false,
+            own_networks: Some(HashSet::new()),
             served: HashMap::new(),
             host_bind: Ok(()),
             host_binds: Vec::new(),

@@ -158,6 +158,12 @@ pub(crate) trait Kernel {
     fn egress(&mut self, ip: IpAddr, scope_id: u32) -> Egress;
     /// Whether the address is the host's own; `None` where that is not known, or only half true.
     fn is_of_host(&mut self, ip: IpAddr) -> Option<bool>;
+    /// The cookie of the namespace that the container was started in; `None` where that cannot be
+    /// told.
+    fn container_netns(&mut self) -> Option<u64>;
+    /// Whether the address is in a network that an interface of the container's namespace, with this
+    /// cookie, is connected to. `None` where it cannot be told.
+    fn is_in_own_network(&mut self, tid: i32, netns: Option<u64>, ip: IpAddr) -> Option<bool>;
     /// The device by which a host address is reached from outside: the one that carries it, or
     /// for a wildcard that of the way out.
     fn egress_of_server(&mut self, host: IpAddr) -> Egress;

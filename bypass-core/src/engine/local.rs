@@ -45,7 +45,7 @@ impl<K: Kernel> Engine<K> {
         if !k.is_alive(&note) {
             return self.stats.count(Outcome::Gone, Reason::Allowed);
         }
-        let Some(id) = id.filter(|id| !self.is_unguarded(id, Layer::Bind)) else {
+        let Some(id) = id.filter(|id| !self.is_unguarded(k, id, Layer::Bind)) else {
             return self.carry_on(k, note, known.as_ref());
         };
         let addr = match fetched {
@@ -120,12 +120,12 @@ impl<K: Kernel> Engine<K> {
             }
             return self.carry_on(k, note, known.as_ref());
         };
-        if self.is_unguarded(&id, Layer::Listen) {
+        if self.is_unguarded(k, &id, Layer::Listen) {
             self.stats.count_continued();
             k.answer(note, Answer::Continue);
             return;
         }
-        if self.whose(&id) == Whose::Host
+        if self.whose(k, &id) == Whose::Host
             && let Some(listening) = self.listen_on_host(k, &sock, &id, backlog)
         {
             self.stats.count(Outcome::Host, Reason::Published);
@@ -199,7 +199,7 @@ impl<K: Kernel> Engine<K> {
         sock: K::Sock,
         id: &Identity,
     ) -> Result<K::Sock, Refused> {
-        if self.whose(id) != Whose::Host {
+        if self.whose(k, id) != Whose::Host {
             return Ok(sock);
         }
         let unused = !id.is_tcp() || k.tcp_state(&sock) == Some(TcpState::Close);
@@ -215,9 +215,9 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Never, but in [weakened](crate::weaken) builds.
-    fn is_unguarded(&mut self, id: &Identity, layer: Layer) -> bool {
-        (is_off(layer) && self.whose(id) == Whose::Host)
-            || (is_off(Layer::OwnCall) && self.whose(id) != Whose::Host)
+    fn is_unguarded(&mut self, k: &mut K, id: &Identity, layer: Layer) -> bool {
+        (is_off(layer) && self.whose(k, id) == Whose::Host)
+            || (is_off(Layer::OwnCall) && self.whose(k, id) != Whose::Host)
     }
 
     fn refuse_local(&self, k: &mut K, note: K::Note, refused: Refused) {

@@ -290,16 +290,21 @@ impl<K: Kernel> Engine<K> {
         k.twin(tid, sock, id, place)
     }
 
-    /// The verdict on a destination of a socket.
-    fn decide(&self, k: &mut K, id: &Identity, to: Destination) -> Verdict {
-        let flow = self.flow(k, id, to);
+    /// The verdict on a destination of a socket of this thread's.
+    fn decide(&self, k: &mut K, tid: i32, id: &Identity, to: Destination) -> Verdict {
+        let flow = self.flow(k, tid, id, to);
         self.facts.policy.decide(&flow)
     }
 
-    fn flow(&self, k: &mut K, id: &Identity, to: Destination) -> Flow {
+    fn flow(&self, k: &mut K, tid: i32, id: &Identity, to: Destination) -> Flow {
         // Asking costs a call, and most policies do not want to know.
         let host = if self.facts.policy.names_host() { k.is_of_host(to.ip) } else { None };
-        Flow::to(protocol_of(id), to).of_host(host)
+        let own = if self.facts.policy.ignores_own_networks() {
+            k.is_in_own_network(tid, self.facts.container_netns, to.ip)
+        } else {
+            None
+        };
+        Flow::to(protocol_of(id), to).of_host(host).in_own_network(own)
     }
 
     /// Begins to write a destination down, for an auditor that wants one. What is read of the
@@ -313,7 +318,7 @@ impl<K: Kernel> Engine<K> {
         to: Destination,
     ) -> Option<Pending> {
         let auditor = self.auditor.as_ref()?;
-        let flow = self.flow(k, id, to);
+        let flow = self.flow(k, tid, id, to);
         let decision = self.facts.policy.explain(&flow);
         let dest = SocketAddr::new(to.ip, to.port);
         auditor.begin(call, flow.protocol, dest, decision, || k.process(tid))
@@ -345,15 +350,22 @@ impl<K: Kernel> Engine<K> {
             && matches!(id.domain, Domain::Other(family) if family != AF_UNIX)
     }
 
-    /// Whose a socket is, by the cookie of its namespace. Where the namespace of the
-    /// container is not known, the first one seen that is not the host's is taken for it.
-    fn whose(&mut self, id: &Identity) -> Whose {
+    /// Finds out which namespace is the container's, if that is not known yet.
+    fn learn_namespace(&mut self, k: &mut K) {
+        if self.facts.container_netns.is_none() {
+            self.facts.container_netns = k.container_netns();
+        }
+    }
+
+    /// Whose a socket is, by the cookie of its namespace. Where nobody can tell which namespace is the
+    /// container's, the first one seen that is not the host's is taken for it.
+    fn whose(&mut self, k: &mut K, id: &Identity) -> Whose {
         let Some(cookie) = id.netns_cookie else { return Whose::Nested };
         if cookie == self.facts.host_netns {
-            Whose::Host
-        } else if cookie == *self.facts.container_netns.get_or_insert(cookie)
-            || is_off(Layer::Nested)
-        {
+            return Whose::Host;
+        }
+        self.learn_namespace(k);
+        if cookie == *self.facts.container_netns.get_or_insert(cookie) || is_off(Layer::Nested) {
             Whose::Container
         } else {
             Whose::Nested

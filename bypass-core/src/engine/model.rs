@@ -21,6 +21,7 @@ mod judge;
 mod ledger;
 mod places;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,8 @@ impl Model {
         let (facts, choices) = (facts(bytes), Choices::new());
         let ids = bytes.byte();
         let (privileged, other_ids) = (ids % 8 != 7, ids & 8 != 0);
-        let mut k = Fake { privileged, other_ids, ..Fake::default() };
+        let knows_container = ids & 32 == 0;
+        let mut k = Fake { privileged, other_ids, knows_container, ..Fake::default() };
         k.strict.on = true;
         places::furnish(&mut k);
         for fd in 0..FDS {
@@ -186,6 +188,7 @@ impl Model {
                 let race = self.race(fd, bytes);
                 self.k.strict.races.push((step, race));
             }
+            30 if bytes.flag() => self.networks(bytes),
             30 => self.publishing(bytes),
             _ => {
                 let Some(sock) = self.k.table.get(&fd).copied() else { return };
@@ -320,6 +323,20 @@ impl Model {
                     Race::Replace { fd, sock }
                 } else {
                     Race::Close { fd }
+                }
+            }
+        }
+    }
+
+    /// The container's interfaces are given addresses, or lose them.
+    fn networks(&mut self, bytes: &mut Bytes<'_>) {
+        let ip = self.judge.choices.addr(bytes).ip().to_canonical();
+        match &mut self.k.own_networks {
+            _ if bytes.byte() % 8 == 7 => self.k.own_networks = None,
+            None => self.k.own_networks = Some(HashSet::new()),
+            Some(networks) => {
+                if !networks.remove(&ip) {
+                    networks.insert(ip);
                 }
             }
         }

@@ -37,7 +37,7 @@ impl<K: Kernel> Engine<K> {
             // Whatever is wrong with the descriptor, the kernel says it best.
             taken.ok().and_then(|sock| {
                 let id = k.identity(&sock).filter(is_ip)?;
-                (self.whose(&id) == Whose::Host).then(|| self.told(k, &sock, &id, end))?
+                (self.whose(k, &id) == Whose::Host).then(|| self.told(k, &sock, &id, end))?
             })
         };
         let Some(told) = told else {

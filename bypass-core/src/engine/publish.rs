@@ -41,7 +41,7 @@ impl<K: Kernel> Engine<K> {
         id: &Identity,
         addr: SocketAddr,
     ) -> Option<Plan> {
-        if self.facts.ports.is_empty() || self.whose(id) != Whose::Container {
+        if self.facts.ports.is_empty() || self.whose(k, id) != Whose::Container {
             return None;
         }
         let protocol = protocol_of(id)?;

@@ -57,7 +57,7 @@ impl<K: Kernel> Engine<K> {
         let Some(id) = k.identity(&sock).filter(Identity::is_udp) else {
             return self.go_on(k, note);
         };
-        match self.whose(&id) {
+        match self.whose(k, &id) {
             Whose::Host if is_off(Layer::Sends) => self.go_on(k, note),
             Whose::Host => self.send_all(k, note, target, sock, &id, message),
             Whose::Container if self.facts.udp == Udp::All => {
@@ -94,7 +94,7 @@ impl<K: Kernel> Engine<K> {
             return self.go_on(k, note);
         };
         let dest = Destination::of(dest);
-        let pin = match self.decide(k, id, dest) {
+        let pin = match self.decide(k, target.tid, id, dest) {
             Verdict::Deny(reason) => {
                 self.audit_denied(k, target.tid, id, dest, reason);
                 return self.deny_send(k, note, reason);
@@ -219,7 +219,7 @@ impl<K: Kernel> Engine<K> {
             self.audit_denied(k, tid, id, dest, reason);
             Err(Lost::Errno(DENIED))
         };
-        match self.decide(k, id, dest) {
+        match self.decide(k, tid, id, dest) {
             Verdict::Deny(reason) => denied(k, reason),
             // A server answers where its clients are, and stays there.
             Verdict::Leave(reason) if published && binds_servers(reason) => denied(k, reason),

@@ -132,6 +132,46 @@ fn unspec() -> RawSockAddr {
 }
 
 #[test]
+fn the_container_is_not_who_comes_first_where_that_is_known() {
+    for (knows, nested, own) in [(true, NESTED, HOST), (false, HOST, CONTAINER)] {
+        let mut scene = Scene::new();
+        scene.engine.facts.container_netns = None;
+        scene.k.knows_container = knows;
+        scene.k.open(FD, NESTED, Domain::Inet, TCP);
+        assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+        assert_eq!(scene.k.at(FD).netns, nested, "{knows}");
+        scene.k.open(FD, CONTAINER, Domain::Inet, TCP);
+        assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+        assert_eq!(scene.k.at(FD).netns, own, "{knows}");
+    }
+}
+
+#[test]
+fn what_the_containers_interfaces_are_connected_to_is_left() {
+    let mut scene = Scene::new();
+    let policy = Policy::builder().ignore_own_networks(true).build();
+    scene.engine.facts.policy = Arc::new(policy);
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, HOST);
+    scene.k.open(FD, CONTAINER, Domain::Inet, TCP);
+    // Attached meanwhile.
+    let attached = REMOTE.parse::<SocketAddr>().unwrap().ip();
+    scene.k.own_networks = Some([attached].into());
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    scene.k.open(FD, CONTAINER, Domain::Inet, TCP);
+    assert_eq!(scene.connect(OTHER), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, HOST);
+    scene.k.open(FD, CONTAINER, Domain::Inet, TCP);
+    scene.k.own_networks = None;
+    assert_eq!(scene.connect(OTHER), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+    assert_eq!(scene.counted("left", "own_network"), 1);
+    assert_eq!(scene.counted("left", "networks_unknown"), 1);
+    assert_eq!(scene.counted("switched", "allowed"), 2);
+}
+
+#[test]
 fn an_allowed_connect_is_switched_and_pinned() {
     let mut scene = Scene::new();
     assert_eq!(scene.connect(REMOTE), Some(Answer::Success));

@@ -14,6 +14,7 @@ pub struct Flow {
     /// The protocol; `None` for one that is never bypassed.
     pub protocol: Option<Protocol>,
     host: Option<bool>,
+    own_network: Option<bool>,
 }
 
 impl Flow {
@@ -27,7 +28,7 @@ impl Flow {
     /// As [`new`](Self::new), to an address in normal form.
     #[must_use]
     pub fn to(protocol: impl Into<Option<Protocol>>, to: Destination) -> Self {
-        Self { to, protocol: protocol.into(), host: None }
+        Self { to, protocol: protocol.into(), host: None, own_network: None }
     }
 
     /// Says whether the destination is an address of the host's own. Where that is not known
@@ -38,6 +39,21 @@ impl Flow {
     pub fn of_host(mut self, host: Option<bool>) -> Self {
         self.host = host;
         self
+    }
+
+    /// Says whether the destination is in a network that one of the container's interfaces is connected
+    /// to. Where that is not known (`None`), it is left to the container.
+    ///
+    /// A policy of which [`ignores_own_networks`](super::Policy::ignores_own_networks) is false does not
+    /// look at it.
+    #[must_use]
+    pub fn in_own_network(mut self, own: Option<bool>) -> Self {
+        self.own_network = own;
+        self
+    }
+
+    pub(super) fn is_in_own_network(&self) -> Option<bool> {
+        self.own_network
     }
 
     /// Whether this is about an address of the host, other than what means something else to a

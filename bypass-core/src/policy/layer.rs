@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Action, DefaultAction, Policy, Rule};
+use super::{Action, DefaultAction, Ignored, Policy, Rule};
 
 /// What the command line, a file or a section of a file says. What it does not say is left to the
 /// next.
@@ -14,6 +14,8 @@ pub struct PolicyLayer {
     pub default: Option<DefaultAction>,
     /// Networks that stay in the container.
     pub ignore: Vec<IpNet>,
+    /// Whether those of the container's own interfaces do.
+    pub ignore_own_networks: bool,
     /// Whether the host's loopback may be reached.
     pub allow_host_loopback: Option<bool>,
     /// Whether host sockets are bound to their device.
@@ -21,6 +23,16 @@ pub struct PolicyLayer {
 }
 
 impl PolicyLayer {
+    /// Leaves more to the container.
+    pub fn ignore_also(&mut self, ignored: impl IntoIterator<Item = Ignored>) {
+        for one in ignored {
+            match one {
+                Ignored::Network(net) => self.ignore.push(net),
+                Ignored::OwnNetworks => self.ignore_own_networks = true,
+            }
+        }
+    }
+
     /// All of them as one: the rules of the first come first, and what several say is as the first
     /// says. Ignored networks are those of all.
     #[must_use]
@@ -30,6 +42,7 @@ impl PolicyLayer {
             all.rules.extend(layer.rules.iter().cloned());
             all.default = all.default.or(layer.default);
             all.ignore.extend(&layer.ignore);
+            all.ignore_own_networks |= layer.ignore_own_networks;
             all.allow_host_loopback = all.allow_host_loopback.or(layer.allow_host_loopback);
             all.pin = all.pin.or(layer.pin);
         }
@@ -43,6 +56,7 @@ impl PolicyLayer {
             .rules(self.rules.iter().cloned())
             .default_action(self.default.unwrap_or_default())
             .ignore(self.ignore.iter().copied())
+            .ignore_own_networks(self.ignore_own_networks)
             .allow_host_loopback(self.allow_host_loopback.unwrap_or(false))
             .build()
     }
@@ -105,6 +119,7 @@ mod tests {
             default: Some(DefaultAction::Deny),
             allow_host_loopback: Some(false),
             pin: Some(true),
+            ..PolicyLayer::default()
         };
         let third = PolicyLayer {
             default: Some(DefaultAction::Leave),
@@ -114,6 +129,12 @@ mod tests {
         let all = PolicyLayer::stacked([&first, &second, &third]);
         assert_eq!(all.rules, [first.rules, second.rules].concat());
         assert_eq!(all.ignore.len(), 2);
+        assert!(!all.ignore_own_networks);
+        let mut own = PolicyLayer::default();
+        own.ignore_also(["auto", "10.4.0.0/16"].map(|text| text.parse().unwrap()));
+        let all = PolicyLayer::stacked([&all, &own]);
+        assert!(all.ignore_own_networks && all.policy().ignores_own_networks());
+        assert_eq!(all.ignore.len(), 3);
         assert_eq!(all.default, Some(DefaultAction::Deny));
         assert_eq!(all.allow_host_loopback, Some(false));
         assert!(!all.pins());

@@ -28,7 +28,7 @@ pub use self::file::{GlobParseError, PolicyFile, PolicyFileError, PolicyMistake}
 pub use self::flow::Flow;
 use self::flow::is_group;
 pub use self::layer::{PolicyLayer, RuleWithoutEffect};
-pub use self::network::{NetworkParseError, parse_network};
+pub use self::network::{Ignored, NetworkParseError, parse_network};
 pub use self::pattern::{Pattern, PatternParseError, PortRange, Target};
 pub use self::preset::{Preset, PresetParseError};
 use self::ranges::RangeSet;
@@ -93,6 +93,7 @@ pub struct Policy {
     default: DefaultAction,
     ignored: Box<[IpNet]>,
     ignore: RangeSet,
+    own_networks: bool,
     host_loopback: bool,
     names_host: bool,
 }
@@ -154,6 +155,12 @@ impl Policy {
             Verdict::Leave(Reason::Multicast)
         } else if matches!(to.ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
             Verdict::Leave(Reason::LinkLocal)
+        } else if self.own_networks && !to.is_loopback() {
+            match flow.is_in_own_network() {
+                Some(false) => Verdict::Bypass,
+                Some(true) => Verdict::Leave(Reason::OwnNetwork),
+                None => Verdict::Leave(Reason::NetworksUnknown),
+            }
         } else {
             Verdict::Bypass
         }
@@ -190,6 +197,13 @@ impl Policy {
         self.names_host
     }
 
+    /// Whether the networks of the container's own interfaces are ignored, so that a [`Flow`] has to
+    /// say whether it leads into one.
+    #[must_use]
+    pub fn ignores_own_networks(&self) -> bool {
+        self.own_networks
+    }
+
     /// Whether some destinations beyond loopback may not be reached from the host by this protocol:
     /// then a socket of the host that could send there has to be watched.
     #[must_use]
@@ -208,6 +222,7 @@ pub struct PolicyBuilder {
     rules: Vec<Rule>,
     default: DefaultAction,
     ignore: Vec<IpNet>,
+    own_networks: bool,
     host_loopback: bool,
 }
 
@@ -216,6 +231,13 @@ impl PolicyBuilder {
     #[must_use]
     pub fn ignore(mut self, nets: impl IntoIterator<Item = IpNet>) -> Self {
         self.ignore.extend(nets.into_iter().map(normalised));
+        self
+    }
+
+    /// Leaves the networks of the container's own interfaces to it, whichever these are at the time.
+    #[must_use]
+    pub fn ignore_own_networks(mut self, ignore: bool) -> Self {
+        self.own_networks = ignore;
         self
     }
 
@@ -273,6 +295,7 @@ impl PolicyBuilder {
             default: self.default,
             ignore: RangeSet::new(&self.ignore),
             ignored: self.ignore.into(),
+            own_networks: self.own_networks,
             host_loopback: self.host_loopback,
             names_host: self.rules.iter().any(names_host),
             rules: self.rules.into(),

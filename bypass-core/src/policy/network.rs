@@ -1,18 +1,35 @@
 //! Networks that are left to the container.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
+
+/// What is to be left to the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// A network.
+    Network(IpNet),
+    /// Whatever networks the container's own interfaces are in at the time: the word `auto`.
+    OwnNetworks,
+}
+
+impl FromStr for Ignored {
+    type Err = NetworkParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == AUTO { Ok(Self::OwnNetworks) } else { parse_network(text).map(Self::Network) }
+    }
+}
 
 /// Why a text is no network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkParseError {
-    /// The word that bypass4netns has for the networks of the container.
-    #[error("the word `auto` is not supported yet; name the networks")]
-    Auto,
-    /// Anything else.
-    #[error("not a network; write it like 10.0.0.0/8 or fd00::/8")]
+    /// It has not the form of one.
+    #[error(
+        "not a network; write it like 10.0.0.0/8 or fd00::/8, or `auto` for the container's own"
+    )]
     Form,
 }
 
@@ -21,10 +38,10 @@ pub enum NetworkParseError {
 /// # Errors
 /// [`NetworkParseError`]
 pub fn parse_network(text: &str) -> Result<IpNet, NetworkParseError> {
-    if text == "auto" {
-        return Err(NetworkParseError::Auto);
-    }
     text.parse::<IpNet>()
         .or_else(|_not_a_net| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_neither| NetworkParseError::Form)
 }
+
+/// As bypass4netns has it.
+const AUTO: &str = "auto";

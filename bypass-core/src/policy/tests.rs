@@ -162,6 +162,31 @@ fn what_is_not_known_of_the_hosts_addresses_is_to_nobodys_advantage() {
 }
 
 #[test]
+fn what_is_not_known_of_the_containers_networks_is_left_to_it() {
+    let policy = Policy::builder().ignore_own_networks(true).deny(patterns(&["10.0.0.66"])).build();
+    let decide = |addr: &str, own| {
+        policy.decide(&Flow::new(Protocol::Tcp, addr.parse().unwrap()).in_own_network(own))
+    };
+    for (own, verdict) in [
+        (Some(true), Verdict::Leave(Reason::OwnNetwork)),
+        (Some(false), Verdict::Bypass),
+        (None, Verdict::Leave(Reason::NetworksUnknown)),
+    ] {
+        assert_eq!(decide("10.0.0.1:80", own), verdict);
+        assert_eq!(decide("10.0.0.66:80", own), DENIED);
+        assert_eq!(decide("127.0.0.1:80", own), Verdict::Leave(Reason::HostLoopback));
+    }
+    // Who says that loopback is the host's means it, and `lo` has a network as well.
+    let open = Policy::builder().ignore_own_networks(true).allow_host_loopback(true).build();
+    let loopback = Flow::new(Protocol::Tcp, "127.0.0.1:80".parse().unwrap());
+    assert_eq!(open.decide(&loopback.in_own_network(Some(true))), Verdict::Bypass);
+    // Nobody else wants to know.
+    assert!(policy.ignores_own_networks() && !Policy::builder().build().ignores_own_networks());
+    let flow = Flow::new(Protocol::Tcp, "10.0.0.1:80".parse().unwrap());
+    assert_eq!(Policy::builder().build().decide(&flow), Verdict::Bypass);
+}
+
+#[test]
 fn protocols_that_are_never_bypassed_are_denied_by_rules_about_every_protocol() {
     let policy = Policy::builder().deny(patterns(&["10.0.0.0/8", "11.0.0.0/8/tcp"])).build();
     let to = |addr: &str| Flow::new(None, addr.parse().unwrap());

@@ -7,7 +7,8 @@ use std::thread;
 use libtest_mimic::Trial;
 use netns_socket::{
     Domain, Errno, Identity, InsideError, Kind, MAX_AT_ONCE, Namespace, PidFd, SocketSpec,
-    create_twin, own_netns_cookie, socket_inside, sockets_inside, unprivileged_port_start,
+    create_twin, netns_cookie_inside, own_netns_cookie, socket_inside, sockets_inside,
+    unprivileged_port_start,
 };
 use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
 
@@ -101,6 +102,7 @@ fn outlived() {
     });
     let socket = socket_inside(&namespace, tcp(), true).unwrap();
     assert_eq!(Identity::of(&socket).unwrap().unwrap().netns_cookie, there);
+    assert_eq!(netns_cookie_inside(&namespace).unwrap(), there);
 }
 
 fn port_start() {

@@ -22,6 +22,7 @@ mod leaks_published;
 mod leaks_udp;
 mod names;
 mod net;
+mod networks;
 mod parking;
 mod policy;
 mod publish;
@@ -66,6 +67,7 @@ fn main() -> Result<ExitCode> {
         leaks_published::SCENARIOS,
         leaks_udp::SCENARIOS,
         net::SCENARIOS,
+        networks::SCENARIOS,
         serve::SCENARIOS,
         serve_ports::SCENARIOS,
         serve_peers::SCENARIOS,

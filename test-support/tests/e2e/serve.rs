@@ -135,10 +135,30 @@ impl Agent {
         words: &[&str],
     ) -> Result<Command> {
         let program = world.program(program)?;
-        let directory = program.parent().context("a program is in a directory")?;
-        let mut arguments = vec![program.to_str().context("a path in UTF-8")?];
-        arguments.extend(words);
-        let bundle = bundle::write(world, name, &self.profile, directory, &arguments)?;
+        let program = program.to_str().context("a path in UTF-8")?;
+        self.bundled(world, runtime, name, &[&[program], words].concat())
+    }
+
+    /// The command that runs a script in a container.
+    pub(crate) fn shell(
+        &self,
+        world: &World,
+        runtime: &str,
+        name: &str,
+        script: &str,
+    ) -> Result<Command> {
+        self.bundled(world, runtime, name, &["sh", "-c", script])
+    }
+
+    fn bundled(
+        &self,
+        world: &World,
+        runtime: &str,
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<Command> {
+        let directory = world.programs();
+        let bundle = bundle::write(world, name, &self.profile, &directory, arguments)?;
         let mut command = runtime_command(world, runtime);
         command.args(["run", "--bundle"]).arg(&bundle).arg(name);
         Ok(command)

@@ -157,6 +157,15 @@ impl Kernel for Fake {
         Some(self.on_host.contains(&ip))
     }
 
+    fn container_netns(&mut self) -> Option<u64> {
+        self.knows_container.then_some(CONTAINER)
+    }
+
+    fn is_in_own_network(&mut self, _tid: i32, netns: Option<u64>, ip: IpAddr) -> Option<bool> {
+        assert_ne!(netns, Some(HOST), "the host's networks are not the container's");
+        Some(self.own_networks.as_ref()?.contains(&ip))
+    }
+
     fn egress_of_server(&mut self, host: IpAddr) -> Egress {
         if host.is_unspecified() {
             return Egress::Device { ifindex: ETH };

@@ -177,7 +177,8 @@ impl Judge {
     }
 
     fn verdict(&self, k: &mut Fake, sock: &FakeSock, to: &Destination) -> Verdict {
-        let flow = Flow::to(protocol(sock), *to).of_host(k.is_of_host(to.ip));
+        let own = k.is_in_own_network(1, None, to.ip);
+        let flow = Flow::to(protocol(sock), *to).of_host(k.is_of_host(to.ip)).in_own_network(own);
         // Both ways to look at the rules say the same.
         let decision = self.facts.policy.explain(&flow);
         assert_eq!(self.facts.policy.decide(&flow), decision.verdict, "{flow:?}");

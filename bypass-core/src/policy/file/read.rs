@@ -8,9 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::glob::Glob;
 use super::mistake::{PolicyFileError, PolicyMistake};
 use super::{PolicyFile, Section};
-use crate::policy::{
-    Action, DefaultAction, Pattern, PolicyLayer, Rule, check_order, parse_network,
-};
+use crate::policy::{Action, DefaultAction, Ignored, Pattern, PolicyLayer, Rule, check_order};
 
 pub(super) fn file(name: &str, text: &str) -> Result<PolicyFile, PolicyFileError> {
     let reader = Reader { name, text };
@@ -92,13 +90,13 @@ impl Reader<'_> {
             }
             RULES => layer.rules = self.rules(value)?,
             IGNORE => {
-                let network = |(text, at)| {
-                    parse_network(text).map_err(|why| {
+                let network = |(text, at): (&str, usize)| {
+                    text.parse::<Ignored>().map_err(|why| {
                         self.error(at, PolicyMistake::Network { text: text.into(), why })
                     })
                 };
-                layer.ignore =
-                    self.strings(value, IGNORE)?.into_iter().map(network).collect::<Read<_>>()?;
+                let all = self.strings(value, IGNORE)?.into_iter().map(network);
+                layer.ignore_also(all.collect::<Read<Vec<_>>>()?);
             }
             ALLOW_HOST_LOOPBACK => match value.get_ref() {
                 DeValue::Boolean(allow) => layer.allow_host_loopback = Some(*allow),
