@@ -114,7 +114,10 @@ fn what_only_some_need_is_in_the_profile_of_these() {
 
 /// Whoever reads a profile as a runtime does: a rule that says what the default says is left out, and
 /// conditions on one argument twice are rules of their own.
-fn compile(profile: &Profile) -> Vec<u8> {
+///
+/// # Errors
+/// Rules that contradict each other, which a runtime refuses too.
+fn compile(profile: &Profile) -> Result<Vec<u8>, String> {
     let default = action(profile.default_action, profile.default_errno_ret);
     let mut context = ScmpFilterContext::new(default).unwrap();
     for arch in profile.arches() {
@@ -143,7 +146,7 @@ fn compile(profile: &Profile) -> Vec<u8> {
                 }),
                 compare => context.add_rule_conditional(action, call, compare).map(drop),
             };
-            added.unwrap_or_else(|error| panic!("{name}: {error}"));
+            added.map_err(|error| format!("{name}: {error}"))?;
         }
     }
     let mut file = tempfile::tempfile().unwrap();
@@ -151,7 +154,7 @@ fn compile(profile: &Profile) -> Vec<u8> {
     file.rewind().unwrap();
     let mut program = Vec::new();
     file.read_to_end(&mut program).unwrap();
-    program
+    Ok(program)
 }
 
 fn action(action: Action, errno: Option<u32>) -> ScmpAction {
@@ -284,7 +287,8 @@ fn traps_of(bits: u8) -> Traps {
 
 /// Holds a merged profile against its base on some calls.
 fn hold_against(base: &Profile, merged: &Profile, traps: Traps, calls: &[(usize, [u64; 6])]) {
-    let (before, after) = (compile(base), compile(merged));
+    let Ok(before) = compile(base) else { return };
+    let after = compile(merged).unwrap();
     for &(at, args) in calls {
         let name = TRAPPED[at % TRAPPED.len()];
         for &(arch, audit) in ARCHES {

@@ -355,7 +355,7 @@ impl<K: Kernel> Engine<K> {
         let answer = match k.connect(&call.sock, &call.addr, blocking) {
             Step::Done => Answer::Success,
             Step::InProgress if blocking => {
-                let whose = self.whose(&call.id);
+                let whose = self.whose(k, &call.id);
                 let wait = Wait { success, timed_out: Errno::INPROGRESS, whose };
                 return self.park(k, note, call, wait, now);
             }

@@ -28,9 +28,9 @@ pub(super) enum NotBound<S> {
 
 impl<K: Kernel> Engine<K> {
     /// Whether sockets of this kind are bound on the host.
-    pub(super) fn binds_on_host(&mut self, id: &Identity) -> bool {
+    pub(super) fn binds_on_host(&mut self, k: &mut K, id: &Identity) -> bool {
         self.facts.host_binds
-            && self.whose(id) == Whose::Container
+            && self.whose(k, id) == Whose::Container
             // Only then every send that names an address is judged.
             && (id.is_tcp() || id.is_udp() && self.facts.udp == Udp::All)
     }

@@ -64,7 +64,7 @@ impl<K: Kernel> Engine<K> {
             Ok(sock) => sock,
             Err(refused) => return self.refuse_local(k, note, refused),
         };
-        if self.binds_on_host(&id) {
+        if self.binds_on_host(k, &id) {
             return self.bind_on_host(k, note, target, sock, &id, &addr);
         }
         match local.and_then(|local| self.plan_publishing(k, &sock, &id, local)) {
@@ -136,7 +136,7 @@ impl<K: Kernel> Engine<K> {
             Ok(sock) => sock,
             Err(refused) => return self.refuse_local(k, note, refused),
         };
-        let (sock, outcome) = if id.is_tcp() && self.binds_on_host(&id) {
+        let (sock, outcome) = if id.is_tcp() && self.binds_on_host(k, &id) {
             match self.unbound_listener(k, &note, target, sock, &id) {
                 Ok(twin) => (twin, (Outcome::Switched, Reason::Published)),
                 Err(NotBound::Stays(sock, reason)) => (sock, (Outcome::Left, reason)),

@@ -126,7 +126,7 @@ fn pasta(world: &World) -> Result {
 
 /// A container of `serve` and a client in it that takes commands.
 fn interactive(world: &World, agent: &Agent, runtime: &str, name: &str) -> Result<Repl> {
-    Repl::by(agent.container(world, runtime, name, "fx-client", &["repl"])?)
+    Repl::by(&mut agent.container(world, runtime, name, "fx-client", &["repl"])?)
 }
 
 /// The first process of a container.

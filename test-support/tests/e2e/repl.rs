@@ -42,13 +42,6 @@ impl Repl {
         Self::start(world.in_remote(world.program("fx-client")?))
     }
 
-    /// Starts one by a command that ends in `fx-client repl`.
-    pub(crate) fn by(mut command: Command) -> Result<Self> {
-        let mut running = process::start_interactive(&mut command)?;
-        running.line("ready", LIMIT)?;
-        Ok(Self { running })
-    }
-
     fn start(mut command: Command) -> Result<Self> {
         Self::by(command.arg("repl"))
     }
