@@ -11,6 +11,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/user
+PROGRAM ?= $${CARGO_TARGET_DIR:-target}/release/bypass-cli
 NAMES = bypass4netns bypass4netnsd
 UNITS = bypass4netnsd.service bypass4netnsd.socket
 # How many times as long as in CI: make soak SOAK=100
@@ -21,7 +22,7 @@ SEED ?=
 TARGET ?=
 export RUNS TIME SANITIZE SEED
 
-.PHONY: help build install uninstall demo test fmt lint unit kernel e2e programs stacks attack weakened parity openapi soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
+.PHONY: help build install install-built uninstall demo test fmt lint unit kernel e2e programs stacks attack weakened parity openapi soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -29,8 +30,11 @@ help: ## Show this list
 build: setup-build ## Build the release binary
 	$(CARGO) build --release --package bypass-cli
 
-install: build ## Install the program, its other names and units for systemd: PREFIX=/usr/local DESTDIR=
-	install -D --mode=755 "$${CARGO_TARGET_DIR:-target}/release/bypass-cli" "$(DESTDIR)$(BINDIR)/bypass-cli"
+install: build install-built ## Install the program, its other names and units for systemd: PREFIX=/usr/local DESTDIR=
+
+# For packages, which build by themselves
+install-built:
+	install -D --mode=755 "$(PROGRAM)" "$(DESTDIR)$(BINDIR)/bypass-cli"
 	for name in $(NAMES); do ln -sfn bypass-cli "$(DESTDIR)$(BINDIR)/$$name"; done
 	install --directory "$(DESTDIR)$(UNITDIR)"
 	for unit in $(UNITS); do \

@@ -38,6 +38,11 @@ pub(crate) const SCENARIOS: Group = (
             requires: PYTHON,
             run: systemd,
         },
+        Scenario {
+            name: "make_install_installs_names_and_units",
+            requires: &[Requirement::Program("make")],
+            run: installed,
+        },
         Scenario { name: "slow_clients_hold_up_nobody", requires: &[], run: slow },
         Scenario { name: "a_hundred_idle_containers_take_little", requires: CRUN, run: hundred },
         Scenario { name: "containers_and_sessions_leave_nothing", requires: CRUN, run: cycles },
@@ -165,6 +170,37 @@ os.execv(sys.argv[1], [sys.argv[1]])";
     fs::remove_file(at("notify.sock"))?;
     Ok(())
 }
+
+fn installed(world: &World) -> Result {
+    let at = world.directory("installed")?;
+    let make = |target: &str| -> Result {
+        let mut command = world.on_host("make");
+        command.args(["--no-print-directory", "--directory", REPOSITORY, target, "PREFIX=/usr"]);
+        let (to, program) = (at.display(), world.program("bypass-cli")?);
+        command.arg(format!("DESTDIR={to}")).arg(format!("PROGRAM={}", program.display()));
+        process::run(&mut command, PATIENCE)?.success()?;
+        Ok(())
+    };
+    make("install-built")?;
+    for name in ["bypass4netns", "bypass4netnsd"] {
+        let mut command = world.as_user(at.join("usr/bin").join(name));
+        let finished = process::run(command.arg("--version"), PATIENCE)?.success()?;
+        ensure!(finished.stdout.starts_with(&format!("{name} version ")), "{finished}");
+    }
+    let units = at.join("usr/lib/systemd/user");
+    let service = fs::read_to_string(units.join("bypass4netnsd.service"))?;
+    for line in ["ExecStart=/usr/bin/bypass4netnsd", "Type=notify", "KillMode=mixed"] {
+        ensure!(service.lines().any(|one| one == line), "no {line} in {service}");
+    }
+    ensure!(units.join("bypass4netnsd.socket").exists(), "no unit for the sockets");
+    make("uninstall")?;
+    for directory in [at.join("usr/bin"), units] {
+        ensure_eq!(fs::read_dir(&directory)?.count(), 0, "files in {directory:?}");
+    }
+    Ok(())
+}
+
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 fn slow(world: &World) -> Result {
     let daemon = Daemon::start(world, &[])?;
