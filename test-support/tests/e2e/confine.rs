@@ -48,7 +48,7 @@ fn expect_threads(pid: u32, key: &str, expected: &str, at_least: usize) -> Resul
 }
 
 /// Every thread of the supervisor, the container's and the relay's among them.
-fn expect_confined(pid: u32, threads: usize) -> Result {
+pub(crate) fn expect_confined(pid: u32, threads: usize) -> Result {
     for (key, value) in [("Seccomp", "2"), ("Seccomp_filters", "1"), ("NoNewPrivs", "1")] {
         expect_threads(pid, key, value, threads)?;
     }

@@ -16,6 +16,7 @@ use test_support::world::REMOTE_V4;
 use test_support::{Result, World, ensure, ensure_eq, fail};
 
 use crate::client::LIMIT;
+use crate::confine::expect_confined;
 use crate::daemon_fixture::{Daemon, is_alive, named, wait_gone};
 use crate::leaks::{CACHED_TARGETS, soak};
 use crate::serve::CRUN;
@@ -87,6 +88,14 @@ fn outlived(world: &World) -> Result {
         next.stop()?;
     }
     Ok(())
+}
+
+/// What makes files and UNIX sockets is the other process.
+fn confined(world: &World) -> Result {
+    let daemon = Daemon::start(world, &[])?;
+    expect_confined(daemon.supervisor()?, 1)?;
+    let _container = daemon.repl(world, "daemon-confined", &[(8098, 80)])?;
+    expect_confined(daemon.supervisor()?, 2)
 }
 
 fn supervisor_dies(world: &World) -> Result {
