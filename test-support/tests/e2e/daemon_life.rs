@@ -28,6 +28,7 @@ pub(crate) const SCENARIOS: Group = (
     "daemon",
     &[
         Scenario { name: "containers_outlive_what_serves_the_api", requires: CRUN, run: outlived },
+        Scenario { name: "its_supervisor_gives_up_what_it_can", requires: CRUN, run: confined },
         Scenario {
             name: "the_supervisors_end_is_the_daemons",
             requires: &[],
@@ -61,7 +62,7 @@ fn outlived(world: &World) -> Result {
         daemon.post("idle", &[])?;
         daemon.running.signal(signal)?;
         daemon.running.wait(PATIENCE)?;
-        daemon.running.told("served to their end", PATIENCE)?;
+        daemon.running.told("the API is served no longer", PATIENCE)?;
         let at = |end: &str| world.runtime_dir().join(format!("{id}{end}"));
         ensure!(!world.runtime_dir().join("idle.sock").exists(), "nobody is served there");
         container.expect(&cycles, "done", 5)?;
