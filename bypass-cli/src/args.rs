@@ -121,6 +121,15 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
+/// What containers are to each other.
+#[derive(Args, Debug)]
+pub(crate) struct NeighbourArgs {
+    /// Connect containers that publish TCP ports to each other over the host, by their own addresses
+    /// and ports, where their networks would lead there.
+    #[arg(long)]
+    pub(crate) handle_c2c_connections: bool,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
     /// Where runtimes connect [default: $XDG_RUNTIME_DIR/bypass4netns.sock].
@@ -142,6 +151,9 @@ pub(crate) struct ServeArgs {
     /// Exit when the other end of this descriptor is closed.
     #[arg(long, value_name = "FD")]
     pub(crate) exit_fd: Option<i32>,
+
+    #[command(flatten)]
+    pub(crate) neighbours: NeighbourArgs,
 
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
@@ -177,6 +189,9 @@ pub(crate) struct DaemonArgs {
     /// Append the log to this file instead of standard error.
     #[arg(long, value_name = "PATH")]
     pub(crate) log_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) neighbours: NeighbourArgs,
 
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
@@ -219,6 +234,9 @@ pub(crate) struct ProfileArgs {
     /// Where `serve` listens [default: $XDG_RUNTIME_DIR/bypass4netns.sock].
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) neighbours: NeighbourArgs,
 
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,

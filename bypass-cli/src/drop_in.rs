@@ -285,12 +285,6 @@ impl Common {
                 "--handle-c2c-connections and multinode cannot be enabled at the sametime",
             ));
         }
-        if c2c.handle_c2c_connections {
-            warnings.push(
-                "--handle-c2c-connections: connections between containers are not switched yet, \
-                 they take the containers' own networks",
-            );
-        }
         if c2c.tracer && !c2c.handle_c2c_connections {
             return Err(fatal("--handle-c2c-connections is not enabled"));
         }
@@ -327,6 +321,9 @@ impl Common {
         }
         if self.debug {
             line.push("--debug".into());
+        }
+        if self.c2c.handle_c2c_connections {
+            line.push("--handle-c2c-connections".into());
         }
         line
     }
@@ -374,7 +371,7 @@ mod tests {
             (
                 "--debug=false --ignore-bind=true --com-socket=/c --handle-c2c-connections \
                  --tracer=true --ready-fd=-1",
-                "serve --ignore=127.0.0.0/8 --ignore-bind",
+                "serve --handle-c2c-connections --ignore=127.0.0.0/8 --ignore-bind",
             ),
             ("--socket=/a --socket=/b --pid-file=", "serve --socket /b --ignore=127.0.0.0/8"),
             (
@@ -393,7 +390,8 @@ mod tests {
             (
                 "--socket=/s --com-socket=/c --pid-file=/p --log-file=/l --debug \
                  --b4nn-executable=/usr/bin/bypass4netns --handle-c2c-connections --tracer",
-                "daemon --socket /s --pid-file /p --log-file /l --debug --com-socket /c",
+                "daemon --socket /s --pid-file /p --log-file /l --debug --handle-c2c-connections \
+                 --com-socket /c",
             ),
         ] {
             assert_eq!(line(translate_daemon(words(told))), expected, "{told}");
@@ -429,6 +427,8 @@ mod tests {
     fn what_is_not_done_is_told() {
         let warnings = |told| translate(words(told)).unwrap().warnings;
         assert!(warnings("").is_empty());
-        assert!(warnings("--handle-c2c-connections")[0].contains("not switched yet"));
+        assert!(warnings("--handle-c2c-connections --tracer").is_empty());
+        let multinode = "--multinode --multinode-etcd-address=e --multinode-host-address=192.0.2.1";
+        assert!(warnings(multinode)[0].contains("other hosts are not known"));
     }
 }

@@ -84,7 +84,10 @@ fn warn_of_the_default() {
 fn traps(args: &ProfileArgs) -> Result<Traps, ProfileError> {
     // One profile is for all containers, so it traps what any of them needs.
     let policies = Policies::read(&args.policy)?;
-    Ok(args.publish.traps(&args.publish.list()?, policies.devices_suffice()))
+    let mut traps = args.publish.traps(&args.publish.list()?, policies.devices_suffice());
+    // The peer of such a connection is an address of the host.
+    traps.names |= args.neighbours.handle_c2c_connections;
+    Ok(traps)
 }
 
 /// Of a profile that allows all: to a runtime, calls of other architectures are not known.

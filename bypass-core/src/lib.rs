@@ -56,6 +56,7 @@ mod engine;
 pub mod fuzzing;
 mod inside;
 mod live;
+mod neighbours;
 mod networks;
 mod outbox;
 mod policy;

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use netns_socket::epoll::{self as epoll_watch, EpollError, Surgeon};
 use netns_socket::{
-    Captured, Egress, FileFlags, Identity, Namespace, Part, PidFd, SockOptError, SocketState,
-    Taken, TcpState,
+    Captured, Domain, Egress, FileFlags, Identity, Kind, Namespace, Part, PidFd, SockOptError,
+    SocketSpec, SocketState, Taken, TcpState,
 };
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::fs::OFlags;
@@ -33,6 +33,7 @@ use crate::engine::{
     Answer, Beside, Installed, Kernel, LOOPBACK_DEVICE, Lost, Place, Probe, Step, Token, TwinError,
 };
 use crate::inside::Inside;
+use crate::neighbours::Service;
 use crate::networks::OwnNamespace;
 use crate::outbox::Outbox;
 use crate::ports::{Choice, Families, Index, OUTSIDE_V4, OUTSIDE_V6, Ports};
@@ -44,6 +45,9 @@ use crate::weaken::{Layer, is_off};
 const CAP_NET_BIND_SERVICE: u32 = 10;
 
 const NO_TIME: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// RFC 9293
+const IPPROTO_TCP: i32 = 6;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 64;
@@ -361,6 +365,21 @@ impl Kernel for Live {
     fn is_in_own_network(&mut self, tid: i32, netns: Option<u64>, ip: IpAddr) -> Option<bool> {
         let targets = &mut self.targets;
         self.own.contains(|| targets.get(tid), netns, ip)
+    }
+
+    fn neighbour(&mut self, tid: i32, netns: Option<u64>, to: SocketAddr) -> Option<Service> {
+        let (own, inside) = (&mut self.own, &mut self.inside);
+        let thread = self.targets.get(tid)?;
+        let domain = if to.is_ipv4() { Domain::Inet } else { Domain::Inet6 };
+        let spec = SocketSpec { domain, kind: Kind::Stream, protocol: IPPROTO_TCP };
+        // A thread that is in a namespace of its own is no help.
+        let here = |socket: &OwnedFd| netns_socket::netns_cookie_of(socket).ok().flatten() == netns;
+        let socket = || inside.socket(thread, spec).filter(here);
+        own.neighbour(|| Some(thread), netns, to, socket)
+    }
+
+    fn is_neighbours(&mut self, service: &Service, host: SocketAddr, device: u32) -> bool {
+        self.own.is_neighbours(service, host, device)
     }
 
     fn egress_of_server(&mut self, host: IpAddr) -> Egress {

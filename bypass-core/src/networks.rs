@@ -1,8 +1,14 @@
-//! A container's own network namespace: which it is, and the networks of its interfaces.
+//! A container's own network namespace: which it is, the networks of its interfaces, and who can be
+//! reached there.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use netns_socket::{Networks, PidFd, Within, netns_cookie_inside};
+use netns_socket::{Networks, PidFd, netns_cookie_inside};
+
+use crate::neighbours::{Neighbourhood, Neighbours, Service};
+use crate::ports::Ports;
 
 /// What one container's thread knows of its namespace.
 ///
@@ -17,30 +23,48 @@ pub(crate) struct OwnNamespace {
     follow: bool,
     followed: Option<Networks>,
     failures: u32,
+    /// Where others are to be told of it, and of the ports that it publishes.
+    neighbours: Option<(Arc<Neighbours>, Ports)>,
+    neighbourhood: Option<Neighbourhood>,
 }
 
 impl OwnNamespace {
     pub(crate) fn new(first: Option<PidFd>, follow: bool) -> Self {
-        Self { first, follow, followed: None, failures: 0 }
+        Self { first, follow, ..Self::default() }
+    }
+
+    /// Makes it a neighbour of these, as soon as it is known.
+    pub(crate) fn among(mut self, neighbours: Arc<Neighbours>, ports: Ports) -> Self {
+        self.neighbours = Some((neighbours, ports));
+        self
     }
 
     /// The cookie of the namespace in which the first process is, at the moment, once; `None` where
     /// that cannot be found out, or not yet. `host` is the cookie of one that it cannot be.
     pub(crate) fn enter(&mut self, host: u64) -> Option<u64> {
-        let first = self.first.as_ref()?;
-        let (cookie, followed) = if self.follow {
-            follow(first).map(|networks| (networks.netns_cookie(), Some(networks)))?
+        let first = self.first.take()?;
+        let entered = if self.follow || self.neighbours.is_some() {
+            follow(&first, None).map(|(cookie, networks)| (cookie, Some(networks)))
         } else {
-            let cookie = netns_cookie_inside(first);
-            let cookie = cookie.inspect_err(|error| {
-                let error = error as &dyn std::error::Error;
-                tracing::debug!(error, "the container's first process cannot be entered");
-            });
-            (cookie.ok()?, None)
+            netns_cookie_inside(&first)
+                .inspect_err(|error| {
+                    let error = error as &dyn std::error::Error;
+                    tracing::debug!(error, "the container's first process cannot be entered");
+                })
+                .ok()
+                .flatten()
+                .map(|cookie| (cookie, None))
         };
-        self.first = None;
-        let cookie = cookie.filter(|cookie| *cookie != host)?;
-        self.followed = followed;
+        let Some((cookie, networks)) = entered else {
+            self.first = Some(first);
+            return None;
+        };
+        if cookie == host {
+            return None;
+        }
+        if let Some(networks) = networks {
+            self.keep(cookie, networks);
+        }
         Some(cookie)
     }
 
@@ -52,45 +76,76 @@ impl OwnNamespace {
         netns: Option<u64>,
         ip: IpAddr,
     ) -> Option<bool> {
-        let netns = netns?;
-        if self.followed.as_ref().is_none_or(|known| known.netns_cookie() != Some(netns)) {
-            self.followed = self.follow(thread, netns);
-        }
+        self.known(thread, netns)?;
         self.followed.as_mut()?.contain(ip)
     }
 
-    /// By way of some thread that wants to connect somewhere. Costs a process each time, and nothing is
-    /// to be gained by it for a container that cannot be entered.
-    fn follow<'t>(
+    /// The neighbour's service that is meant by an address, as [`Neighbourhood::find`] has it.
+    pub(crate) fn neighbour<'t>(
         &mut self,
         thread: impl FnOnce() -> Option<&'t PidFd>,
-        netns: u64,
-    ) -> Option<Networks> {
+        netns: Option<u64>,
+        to: SocketAddr,
+        socket: impl FnMut() -> Option<OwnedFd>,
+    ) -> Option<Service> {
+        self.known(thread, netns)?;
+        self.neighbourhood.as_mut()?.find(self.followed.as_mut()?, to, socket)
+    }
+
+    pub(crate) fn is_neighbours(&self, service: &Service, host: SocketAddr, device: u32) -> bool {
+        self.neighbourhood.as_ref().is_some_and(|all| all.is_applications(service, host, device))
+    }
+
+    /// Has the networks of the namespace with this cookie followed, by way of some thread that wants to
+    /// connect somewhere. Costs a process each time, and nothing is to be gained by it for a container
+    /// that cannot be entered.
+    fn known<'t>(
+        &mut self,
+        thread: impl FnOnce() -> Option<&'t PidFd>,
+        netns: Option<u64>,
+    ) -> Option<()> {
+        let netns = netns?;
+        if self.followed.as_ref().is_some_and(|known| known.netns_cookie() == Some(netns)) {
+            return Some(());
+        }
         if self.failures >= MAX_FAILURES {
             return None;
         }
         // It may be in a namespace of its own, with a socket of the container's.
-        let found = follow(thread()?).filter(|found| found.netns_cookie() == Some(netns));
-        if found.is_none() {
-            self.failures += 1;
-            if self.failures == MAX_FAILURES {
-                tracing::warn!(
-                    "the networks of a container cannot be followed, as `auto` wants it: nothing of \
-                     it is bypassed"
-                );
-            }
+        if let Some((_, networks)) = follow(thread()?, Some(netns)) {
+            self.keep(netns, networks);
+            return Some(());
         }
-        found
+        self.failures += 1;
+        if self.failures == MAX_FAILURES {
+            tracing::warn!(
+                "the networks of a container cannot be followed: with `auto` nothing of it is \
+                 bypassed"
+            );
+        }
+        None
+    }
+
+    fn keep(&mut self, netns: u64, [own, others]: [Networks; 2]) {
+        self.followed = Some(own);
+        if let Some((all, ports)) = &self.neighbours {
+            self.neighbourhood = Some(all.join(netns, ports.clone(), others));
+        }
     }
 }
 
-fn follow<'a>(target: impl Into<Within<'a>>) -> Option<Networks> {
-    Networks::of(target)
+/// For the container's own thread, and for those of others.
+fn follow(target: &PidFd, expected: Option<u64>) -> Option<(u64, [Networks; 2])> {
+    let networks = Networks::several(target, 2)
         .inspect_err(|error| {
             let error = error as &dyn std::error::Error;
             tracing::debug!(error, "a container's networks cannot be followed");
         })
-        .ok()
+        .ok()?;
+    let networks: [Networks; 2] = networks.try_into().ok()?;
+    let [first, _] = &networks;
+    let cookie = first.netns_cookie()?;
+    expected.is_none_or(|expected| expected == cookie).then_some((cookie, networks))
 }
 
 /// Threads by way of which the namespace is tried to be entered.

@@ -62,6 +62,8 @@ reasons! {
     Option = "option",
     /// The port is published.
     Published = "published",
+    /// The destination is a published port of another container, which its networks lead to.
+    Neighbour = "neighbour",
     /// `bind` and `listen` act in the container.
     Local = "local",
     /// The host has no route to the destination.

@@ -11,6 +11,7 @@ use crate::audit::{AuditLimits, AuditSink, Auditor};
 use crate::container::{Container, OnEnd};
 use crate::engine::{Facts, Rules, Udp};
 use crate::live::Live;
+use crate::neighbours::Neighbours;
 use crate::networks::OwnNamespace;
 use crate::policy::Policy;
 use crate::ports::Ports;
@@ -31,6 +32,7 @@ pub(crate) struct Host {
     pub(crate) netns: u64,
     /// Calls that may wait, of all containers together.
     waiting: Arc<Pool>,
+    neighbours: Arc<Neighbours>,
 }
 
 impl Host {
@@ -117,6 +119,7 @@ pub struct Settings {
     netns: Option<u64>,
     epolls_told: bool,
     first: Option<PidFd>,
+    neighbour: bool,
     audit: Option<(Arc<dyn AuditSink>, AuditLimits)>,
     on_end: Option<OnEnd>,
 }
@@ -153,6 +156,7 @@ impl Settings {
             netns: None,
             epolls_told: false,
             first: None,
+            neighbour: false,
             audit: None,
             on_end: None,
         }
@@ -253,6 +257,15 @@ impl Settings {
         self
     }
 
+    /// Whether the container and others of this supervisor for which this was said reach the TCP ports
+    /// that they [publish](Self::publish) by each other's own addresses, over the host. Only where the
+    /// networks of both would have led there, which is tried.
+    #[must_use]
+    pub fn neighbour(mut self, neighbour: bool) -> Self {
+        self.neighbour = neighbour;
+        self
+    }
+
     /// Tells this sink what the container tries to reach, within limits.
     #[must_use]
     pub fn audit(mut self, sink: Arc<dyn AuditSink>, limits: AuditLimits) -> Self {
@@ -284,7 +297,7 @@ impl Supervisor {
             .ok_or(StartError::NoNetnsCookie)?;
         let router = Router::new().map_err(StartError::Router)?;
         let waiting = Pool::new(part_of_descriptors(PART_OF_ALL));
-        Ok(Self { host: Arc::new(Host { router, netns, waiting }) })
+        Ok(Self { host: Arc::new(Host { router, netns, waiting, neighbours: Arc::default() }) })
     }
 
     /// Whether an address is the host's own at the moment, for [`Flow::of_host`](crate::Flow::of_host):
@@ -302,14 +315,17 @@ impl Supervisor {
     pub fn attach(&self, listener: Listener, settings: Settings) -> Result<Container, AttachError> {
         let Settings { name, policy, ports, udp, host_datagrams, listen_trapped, pin, .. } =
             settings;
-        let Settings { netns, first, epolls_told, audit, on_end, .. } = settings;
+        let Settings { netns, first, neighbour, epolls_told, audit, on_end, .. } = settings;
         let ports = if listen_trapped { ports } else { ports.giving_way_at_bind() };
         let Rules { policy, udp, host_datagrams, pin } =
             Rules::new(policy, udp, host_datagrams, pin);
         let follow = policy.ignores_own_networks();
         let mut own = OwnNamespace::new(first, follow);
         // Nothing is to be found out where the cookie is known and nothing else wanted.
-        let wanted = follow || netns.is_none();
+        if neighbour {
+            own = own.among(Arc::clone(&self.host.neighbours), ports.clone());
+        }
+        let wanted = follow || neighbour || netns.is_none();
         let entered = if wanted { own.enter(self.host.netns) } else { None };
         let netns = netns.or(entered);
         let facts = Facts {
@@ -319,6 +335,7 @@ impl Supervisor {
             udp,
             host_datagrams,
             pin,
+            neighbours: neighbour,
             host_netns: self.host.netns,
             container_netns: netns,
             min_waiting: FEWEST,

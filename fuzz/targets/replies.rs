@@ -30,7 +30,10 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             assert!(cloexec.is_none() || text.contains("flags:"));
         }
         4 => listener(reply),
-        5 => route(reply),
+        5 => {
+            route(reply);
+            addresses(reply);
+        }
         6 => {
             if let Some((sender, written)) = fuzzing::sender(reply) {
                 assert_eq!(fuzzing::sender(&written), Some((sender, written)));
@@ -96,6 +99,22 @@ fn listener(reply: &[u8]) {
         }
         Some(Err(errno)) => assert!((1..4096).contains(&errno.raw_os_error())),
         None => {}
+    }
+}
+
+/// Each address stands in the message, as long as it says.
+fn addresses(message: &[u8]) {
+    let sequence = message.get(8..12).and_then(|bytes| bytes.try_into().ok());
+    let found = fuzzing::addresses(message, sequence.map_or(0, u32::from_ne_bytes));
+    // A header, what is said of an address, and one of four bytes.
+    assert!(found.len() * (16 + 8 + 8) <= message.len());
+    for address in found {
+        let octets = match address.ip {
+            std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+            std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        assert!(message.windows(octets.len()).any(|window| window == octets), "{address:?}");
+        assert!(!address.reaches(address.peer) || address.ip.is_ipv4() == address.peer.is_ipv4());
     }
 }
 

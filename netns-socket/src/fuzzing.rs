@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
-use crate::netlink::{self, Answer, Decoded};
-use crate::{LocalAddress, datagram, epoll, flags, foreign, listener, udp_sockets};
+use crate::netlink::{self, Answer, Decoded, Entry};
+use crate::{
+    InterfaceAddress, LocalAddress, datagram, epoll, flags, foreign, listener, udp_sockets,
+};
 
 /// Number, events and data of a line of an epoll's fdinfo.
 #[must_use]
@@ -50,6 +52,18 @@ pub fn route(answer: &[u8], sequence: u32) -> Option<Result<u32, Option<Errno>>>
         Decoded::Answer(Answer::Refused(errno)) => Some(Err(Some(errno))),
         Decoded::Answer(Answer::Route { ifindex, .. }) => Some(Ok(ifindex)),
     }
+}
+
+/// Addresses in a message of rtnetlink(7) that answers the request with this number.
+#[must_use]
+pub fn addresses(message: &[u8], sequence: u32) -> Vec<InterfaceAddress> {
+    netlink::entries(message, sequence)
+        .filter_map(|entry| match entry {
+            Entry::Address(address) => Some(address),
+            Entry::Interrupted(address) => address,
+            Entry::Foreign | Entry::Done | Entry::Malformed => None,
+        })
+        .collect()
 }
 
 /// The sender of a datagram, and how it is written for an answer.

@@ -200,8 +200,13 @@ pub fn tcp_state(fd: impl AsFd) -> Result<TcpState, SockOptError> {
     Ok(TcpState::from_raw(state))
 }
 
-/// The cookie of the namespace of this socket, of whatever family.
-pub(crate) fn cookie_of_netns(fd: impl AsFd) -> Result<Option<u64>, SockOptError> {
+/// The cookie of the network namespace that this socket lives in, of whatever family it is; `None`
+/// before Linux 5.14.
+///
+/// # Errors
+/// [`SockOptError::Get`], also for what is no socket.
+#[doc(alias = "SO_NETNS_COOKIE")]
+pub fn netns_cookie_of(fd: impl AsFd) -> Result<Option<u64>, SockOptError> {
     netns_cookie(fd.as_fd())
 }
 

@@ -15,7 +15,7 @@ use rustix::net::{
 };
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use crate::identity::{Domain, Kind, cookie_of_netns};
+use crate::identity::{Domain, Kind, netns_cookie_of};
 use crate::sys::{self, CHILD_MESSAGE, ChildPlan, Join, Open};
 use crate::{SocketSpec, Within};
 
@@ -86,7 +86,7 @@ pub fn netns_cookie_inside<'a>(target: impl Into<Within<'a>>) -> Result<Option<u
         kind: Kind::Other(libc::SOCK_RAW),
         protocol: libc::NETLINK_ROUTE,
     };
-    Ok(cookie_of_netns(socket_inside(target, spec, true)?).ok().flatten())
+    Ok(netns_cookie_of(socket_inside(target, spec, true)?).ok().flatten())
 }
 
 /// The lowest port that takes no privilege to bind in the network namespace of `target`

@@ -95,7 +95,9 @@ pub use crate::defaults::Defaults;
 pub use crate::error::SockOptError;
 pub use crate::flags::{FileFlags, FileFlagsError, Owner, ReadCloexecError, read_cloexec};
 pub use crate::foreign::{PidFd, PidFdError, TakeFdError, Taken, group_of};
-pub use crate::identity::{Domain, Identity, Kind, TcpState, own_netns_cookie, tcp_state};
+pub use crate::identity::{
+    Domain, Identity, Kind, TcpState, netns_cookie_of, own_netns_cookie, tcp_state,
+};
 pub use crate::inside::{
     InsideError, MAX_AT_ONCE, netns_cookie_inside, socket_inside, sockets_inside,
     unprivileged_port_start,

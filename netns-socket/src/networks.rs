@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, SendFlags, bind, recvfrom, send};
 
-use crate::identity::{Domain, Kind, cookie_of_netns};
+use crate::identity::{Domain, Kind, netns_cookie_of};
 use crate::inside::{InsideError, sockets_inside};
 use crate::netlink::{self, Entry, Monitor};
 use crate::{SocketSpec, Within};
@@ -136,7 +136,7 @@ impl Networks {
             bound(&monitor, netlink::ADDRESS_GROUPS)?;
             bound(&query, 0)?;
             all.push(Self {
-                netns_cookie: cookie_of_netns(&query).ok().flatten(),
+                netns_cookie: netns_cookie_of(&query).ok().flatten(),
                 monitor: Monitor::over(monitor),
                 query,
                 sequence: 0,

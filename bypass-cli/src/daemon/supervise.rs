@@ -244,6 +244,7 @@ impl Supervision<'_> {
                 devices_suffice: udp.confining(&list, true),
                 devices_do_not: udp.confining(&list, false),
             },
+            neighbours: self.args.neighbours.handle_c2c_connections,
         };
         tracing::info!(container = id, socket = %endpoint.path().display(), "serving");
         let containers = Containers::new(

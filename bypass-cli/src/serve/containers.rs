@@ -58,6 +58,8 @@ pub(crate) struct Treatment {
     pub(crate) ports: Ports,
     pub(crate) udp: Udp,
     pub(crate) confining: Confining,
+    /// They reach each other's published ports.
+    pub(crate) neighbours: bool,
 }
 
 impl Treatment {
@@ -70,6 +72,7 @@ impl Treatment {
             .host_datagrams(datagrams == Datagrams::OfHost)
             .listen_trapped(ours)
             .epolls_told(ours)
+            .neighbour(self.neighbours)
             .pin(policy.pins());
         match &self.audit {
             Some((sink, limits)) => settings.audit(Arc::clone(sink), *limits),

@@ -94,6 +94,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
             devices_suffice: args.publish.confining(&list, true),
             devices_do_not: args.publish.confining(&list, false),
         },
+        neighbours: args.neighbours.handle_c2c_connections,
     };
     let containers = Containers::new(Supervisor::new()?, treatment, policies, Arc::clone(&ended));
     let containers = Arc::new(containers);

@@ -127,6 +127,14 @@ impl<K: Kernel> Engine<K> {
             };
             return self.connect_own_service(k, note, call, service, reason, now);
         }
+        if let Some(service) = self.neighbour(k, &call, &normal, verdict) {
+            let reason = match verdict {
+                Verdict::Leave(reason) => reason,
+                // Its networks lead there, and the host's may lead to somebody else.
+                _ => Reason::Neighbour,
+            };
+            return self.connect_own_service(k, note, call, service, reason, now);
+        }
         match verdict {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
             Verdict::Deny(reason) => deny(k, note, reason),

@@ -16,6 +16,7 @@ use seccomp_notify::Errno;
 use sockaddr_inspect::{RawSockAddr, SockAddr};
 
 use super::kernel::{Answer, Place, Step, Token};
+use crate::neighbours::Service;
 use crate::ports::{Families, Index};
 pub(super) use strict::{Deed, Race, Strict};
 
@@ -99,6 +100,8 @@ pub(super) struct Fake {
     pub(super) knows_container: bool,
     /// Addresses in networks of the container's interfaces; `None` where these cannot be told.
     pub(super) own_networks: Option<HashSet<IpAddr>>,
+    /// Services of other containers, by the addresses that these have where the networks lead to them.
+    pub(super) neighbours: HashMap<SocketAddr, Service>,
     /// Published addresses that are served, and for what.
     pub(super) served: HashMap<Index, Families>,
     /// What the next bind at a published host address says.
@@ -170,6 +173,7 @@ impl Default for Fake {
             own_addresses: HashSet::new(),
             knows_container: false,
             own_networks: Some(HashSet::new()),
+            neighbours: HashMap::new(),
             served: HashMap::new(),
             host_bind: Ok(()),
             host_binds: Vec::new(),

@@ -21,6 +21,7 @@ use super::connect::{ConnectCall, Ended, is_wildcard};
 use super::exchange::Exchanged;
 use super::{Answer, Engine, Kernel, LOOPBACK_DEVICE, Place, Step};
 use crate::Reason;
+use crate::neighbours::Service;
 use crate::ports::{Index, in_family};
 use crate::publish::Protocol;
 use crate::stats::Outcome;
@@ -33,7 +34,7 @@ impl<K: Kernel> Engine<K> {
         k: &mut K,
         call: &ConnectCall<K>,
         dest: &Destination,
-    ) -> Option<OwnService> {
+    ) -> Option<Reached> {
         let ports = &self.facts.ports;
         ports.of_port(Protocol::Tcp, dest.port).next()?;
         if !dest.is_loopback() && !k.is_own_address(call.target.tid, dest.ip) {
@@ -46,7 +47,8 @@ impl<K: Kernel> Engine<K> {
                 .filter(|(_, entry)| (entry.host.is_ipv4() == dest.ip.is_ipv4()) == same_family)
                 .find(|(index, _)| k.serving(*index).is_some_and(|families| families.has(dest.ip)))
                 .and_then(|(index, entry)| {
-                    Some(OwnService { index, host: in_family(call.id.domain, entry.reach())? })
+                    let host = in_family(call.id.domain, entry.reach())?;
+                    Some(Reached { of: Of::Own(index), host })
                 })
         })
     }
@@ -57,10 +59,15 @@ impl<K: Kernel> Engine<K> {
         k: &mut K,
         note: K::Note,
         call: ConnectCall<K>,
-        service: OwnService,
+        service: Reached,
         reason: Reason,
         now: Instant,
     ) -> Ended {
+        let done = match service.of {
+            Of::Own(_) => Reason::Published,
+            Of::Neighbour(_) => Reason::Neighbour,
+        };
+        let asked = call.destination();
         let Some(twin) = self.reach_own_service(k, &call, service) else {
             return self.leave(k, note, call, reason, now);
         };
@@ -71,14 +78,19 @@ impl<K: Kernel> Engine<K> {
                 drop(twin);
                 self.leave(k, note, ConnectCall { target, sock, id, addr }, reason, now)
             }
-            Exchanged::Gone => Some((Outcome::Gone, Reason::Published)),
+            Exchanged::Gone => Some((Outcome::Gone, done)),
             Exchanged::Done => {
                 // Natively a connection to loopback stands as soon as it is begun, but only a
                 // blocking call is told so.
                 let answer =
                     if blocking { Answer::Success } else { Answer::Fail(Errno::INPROGRESS) };
+                if let (Of::Neighbour(_), Some(asked)) = (service.of, asked)
+                    && let Some(id) = k.identity(&twin)
+                {
+                    self.named.insert(id.cookie, asked);
+                }
                 drop(twin);
-                let ended = (Outcome::Switched, Reason::Published);
+                let ended = (Outcome::Switched, done);
                 self.answer_connect(k, note, target.tid, &addr, answer, ended)
             }
         }
@@ -89,7 +101,7 @@ impl<K: Kernel> Engine<K> {
         &self,
         k: &mut K,
         call: &ConnectCall<K>,
-        OwnService { index, host }: OwnService,
+        Reached { of, host }: Reached,
     ) -> Option<K::Sock> {
         let device = match k.egress(host.ip().to_canonical(), 0) {
             Egress::Device { ifindex } => ifindex,
@@ -113,7 +125,11 @@ impl<K: Kernel> Engine<K> {
         // With TCP_FASTOPEN_CONNECT it may not even have begun. It may be half over by now.
         let stands =
             matches!(k.tcp_state(&twin), Some(TcpState::Established | TcpState::CloseWait));
-        let owned = k.is_applications(index, host, device) || is_off(Layer::Owner);
+        let owned = match of {
+            Of::Own(index) => k.is_applications(index, host, device),
+            Of::Neighbour(service) => k.is_neighbours(&service, host, device),
+        };
+        let owned = owned || is_off(Layer::Owner);
         if !stands || !owned {
             return None;
         }
@@ -122,9 +138,18 @@ impl<K: Kernel> Engine<K> {
     }
 }
 
-/// A published port of the container, and where the host reaches it.
+/// A published port, and where the host reaches it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OwnService {
-    index: Index,
-    host: SocketAddr,
+pub(super) struct Reached {
+    pub(super) of: Of,
+    pub(super) host: SocketAddr,
+}
+
+/// Whose it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Of {
+    /// The container's own.
+    Own(Index),
+    /// Another container's.
+    Neighbour(Service),
 }

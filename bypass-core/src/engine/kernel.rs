@@ -10,6 +10,7 @@ use sockaddr_inspect::{ForeignAddr, RawSockAddr};
 
 use crate::audit::AuditedProcess;
 use crate::call::Message;
+use crate::neighbours::Service;
 use crate::ports::{Choice, Families, Index};
 
 /// How a trapped call is answered.
@@ -164,6 +165,12 @@ pub(crate) trait Kernel {
     /// Whether the address is in a network that an interface of the container's namespace, with this
     /// cookie, is connected to. `None` where it cannot be told.
     fn is_in_own_network(&mut self, tid: i32, netns: Option<u64>, ip: IpAddr) -> Option<bool>;
+    /// The service of another container that this address means, if the networks of the container's
+    /// namespace, with this cookie, lead there.
+    fn neighbour(&mut self, tid: i32, netns: Option<u64>, to: SocketAddr) -> Option<Service>;
+    /// Whether connections to this host address of it, which come in by this device, are the other
+    /// container's application's.
+    fn is_neighbours(&mut self, service: &Service, host: SocketAddr, device: u32) -> bool;
     /// The device by which a host address is reached from outside: the one that carries it, or
     /// for a wildcard that of the way out.
     fn egress_of_server(&mut self, host: IpAddr) -> Egress;

@@ -37,6 +37,7 @@ mod local;
 #[expect(clippy::indexing_slicing, clippy::panic, reason = "a rule that is broken is a panic")]
 pub(crate) mod model;
 mod names;
+mod neighbour;
 mod parked;
 mod publish;
 mod send;
@@ -57,6 +58,7 @@ pub(crate) use self::control::confine;
 pub(crate) use self::kernel::{
     Answer, Beside, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
 };
+use self::neighbour::Named;
 use self::parked::Lot;
 use self::send::Decided;
 use self::unheard::Unheard;
@@ -87,6 +89,8 @@ pub(crate) struct Facts {
     pub(crate) host_binds: bool,
     /// Bind host sockets to their egress device.
     pub(crate) pin: bool,
+    /// Published ports of other containers are reached by the addresses of these.
+    pub(crate) neighbours: bool,
     /// The cookie of the host's network namespace.
     pub(crate) host_netns: u64,
     /// The cookie of the container's network namespace, where it is known.
@@ -137,6 +141,8 @@ pub(crate) struct Engine<K: Kernel> {
     auditor: Option<Auditor>,
     /// Whether the container may hold a UDP socket of the host.
     has_datagrams: Cell<bool>,
+    /// Connections to other containers.
+    named: Named,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -151,6 +157,7 @@ impl<K: Kernel> Engine<K> {
             unheard: Unheard::default(),
             auditor: None,
             has_datagrams: Cell::new(false),
+            named: Named::default(),
         }
     }
 

@@ -22,6 +22,7 @@ mod ledger;
 mod places;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,7 @@ use super::fake::{CONTAINER, Fail, Fake, Fault, HOST, NESTED, Peer, Race};
 use super::{Answer, Engine, Facts, Token, Udp};
 use crate::audit::{AuditLimits, AuditRecord, AuditSink, Auditor};
 use crate::call::{Call, Message, Multiplexed, NameOf};
+use crate::neighbours::Service;
 use crate::ports::{Families, Table};
 use crate::share::Pool;
 use crate::stats::Stats;
@@ -50,6 +52,8 @@ pub(crate) struct Seen {
     pub(crate) clients: usize,
     pub(crate) servers: usize,
     pub(crate) own_services: usize,
+    /// Of these, to published ports of other containers.
+    pub(crate) neighbours: usize,
     /// Sent by us.
     pub(crate) datagrams: usize,
     pub(crate) listens: usize,
@@ -165,6 +169,7 @@ impl Model {
                 assert!(next.is_none_or(|at| at > self.now), "the loop would not sleep");
                 self.settle(false);
             }
+            22 if bytes.flag() => self.neighbour(bytes),
             21 | 22 => {
                 let (addr, peer) = (self.judge.choices.addr(bytes), bytes.pick(&PEERS));
                 for netns in [HOST, CONTAINER, NESTED] {
@@ -342,6 +347,19 @@ impl Model {
         }
     }
 
+    /// Another container serves ports by some of the addresses, or does no more.
+    fn neighbour(&mut self, bytes: &mut Bytes<'_>) {
+        let host = bytes.pick(&places::NEIGHBOURS);
+        if bytes.byte() % 4 == 3 {
+            self.k.neighbours.clear();
+        }
+        let (first, step) = (bytes.byte(), bytes.byte() % 4 + 1);
+        for to in self.judge.choices.every(usize::from(first), usize::from(step)) {
+            let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+            self.k.neighbours.insert(to, Service { netns: 9, index: 0, host });
+        }
+    }
+
     fn publishing(&mut self, bytes: &mut Bytes<'_>) {
         let index = usize::from(bytes.byte()) % ENTRIES;
         match bytes.byte() % 8 {
@@ -391,6 +409,7 @@ fn facts(bytes: &mut Bytes<'_>) -> Facts {
         host_datagrams,
         host_binds,
         pin: first >> 2 & 3 != 3,
+        neighbours: rare >> 4 & 1 == 0,
         host_netns: HOST,
         container_netns: (rare >> 2 & 3 != 3).then_some(CONTAINER),
         min_waiting: 0,

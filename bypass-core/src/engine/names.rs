@@ -8,7 +8,8 @@
 //!   getpeername inside, connected to :80   127.0.0.1:8080             127.0.0.1:80
 //! ```
 //!
-//! Every other name is the kernel's own affair.
+//! A connection to another container's published port is told as connected to the address that was
+//! asked for. Every other name is the kernel's own affair.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -30,7 +31,7 @@ impl<K: Kernel> Engine<K> {
         at: ForeignAddr,
         len_at: ForeignAddr,
     ) {
-        let told = if self.facts.ports.is_empty() {
+        let told = if self.facts.ports.is_empty() && self.named.is_empty() {
             None
         } else {
             let taken = k.take(target.tid, target.fd);
@@ -58,6 +59,12 @@ impl<K: Kernel> Engine<K> {
     /// The name as it is in the container, if that is another than the kernel's.
     fn told(&self, k: &mut K, sock: &K::Sock, id: &Identity, end: NameOf) -> Option<SocketAddr> {
         let protocol = protocol_of(id)?;
+        if end == NameOf::Peer
+            && let Some(asked) = self.named.get(id.cookie)
+            && k.peer(sock).is_some()
+        {
+            return Some(asked);
+        }
         match end {
             NameOf::Local => {
                 let local = k.local(sock)?;

@@ -65,6 +65,7 @@ impl Scene {
             host_datagrams: true,
             host_binds: false,
             pin: true,
+            neighbours: false,
             host_netns: HOST,
             container_netns: Some(CONTAINER),
             min_waiting: 0,

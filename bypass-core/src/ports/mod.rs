@@ -353,6 +353,11 @@ impl Ports {
         self.0.lock(&[index]).first()?.name_inside()
     }
 
+    /// The socket that holds the application's port inside the container.
+    pub(crate) fn inside(&self, index: Index) -> Option<OwnedFd> {
+        self.0.lock(&[index]).first()?.inside()
+    }
+
     /// The families of the application that has the address of this slot.
     pub(crate) fn serving(&self, index: Index) -> Option<Families> {
         self.0.lock(&[index]).first()?.serving()

@@ -66,11 +66,10 @@ impl Given {
 }
 
 /// A container socket that is bound as the application's would have been.
-#[expect(dead_code, reason = "held for what their end brings about")]
 enum Inside {
     /// What comes to it is relayed: nobody is connected to a UDP port, so nothing tells whom to
     /// lead to the host.
-    Relayed(Route),
+    Relayed(#[expect(dead_code, reason = "held for what its end brings about")] Route),
     Held(OwnedFd),
 }
 
@@ -212,6 +211,14 @@ impl Slot {
     /// The container's address of the application's socket.
     pub(super) fn name_inside(&self) -> Option<SocketAddr> {
         self.name_inside
+    }
+
+    /// The container socket that is bound as the application's would have been, if nothing comes to it.
+    pub(super) fn inside(&self) -> Option<OwnedFd> {
+        match &self.inside {
+            Some(Inside::Held(socket)) => socket.try_clone().ok(),
+            Some(Inside::Relayed(_)) | None => None,
+        }
     }
 
     /// The application's sockets.

@@ -21,6 +21,7 @@ mod leaks;
 mod leaks_published;
 mod leaks_udp;
 mod names;
+mod neighbours;
 mod net;
 mod networks;
 mod parking;
@@ -68,6 +69,7 @@ fn main() -> Result<ExitCode> {
         leaks_udp::SCENARIOS,
         net::SCENARIOS,
         networks::SCENARIOS,
+        neighbours::SCENARIOS,
         serve::SCENARIOS,
         serve_ports::SCENARIOS,
         serve_peers::SCENARIOS,

@@ -125,12 +125,12 @@ fn pasta(world: &World) -> Result {
 }
 
 /// A container of `serve` and a client in it that takes commands.
-fn interactive(world: &World, agent: &Agent, runtime: &str, name: &str) -> Result<Repl> {
+pub(crate) fn interactive(world: &World, agent: &Agent, runtime: &str, name: &str) -> Result<Repl> {
     Repl::by(&mut agent.container(world, runtime, name, "fx-client", &["repl"])?)
 }
 
 /// The first process of a container.
-fn pid_of(world: &World, runtime: &str, name: &str) -> Result<u64> {
+pub(crate) fn pid_of(world: &World, runtime: &str, name: &str) -> Result<u64> {
     let mut state = runtime_command(world, runtime);
     let finished = process::run(state.args(["state", name]), PATIENCE)?.success()?;
     let state: Value = serde_json::from_str(&finished.stdout)?;

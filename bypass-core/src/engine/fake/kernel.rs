@@ -13,6 +13,7 @@ use crate::call::Message;
 use crate::engine::kernel::{
     Answer, Beside, Installed, Kernel, Lost, Place, Probe, Step, Token, TwinError,
 };
+use crate::neighbours::Service;
 use crate::ports::{Choice, Families, Index};
 
 impl Kernel for Fake {
@@ -164,6 +165,16 @@ impl Kernel for Fake {
     fn is_in_own_network(&mut self, _tid: i32, netns: Option<u64>, ip: IpAddr) -> Option<bool> {
         assert_ne!(netns, Some(HOST), "the host's networks are not the container's");
         Some(self.own_networks.as_ref()?.contains(&ip))
+    }
+
+    fn neighbour(&mut self, _tid: i32, netns: Option<u64>, to: SocketAddr) -> Option<Service> {
+        assert_ne!(netns, Some(HOST), "not from the host's networks");
+        self.neighbours.get(&to).copied()
+    }
+
+    fn is_neighbours(&mut self, service: &Service, host: SocketAddr, _device: u32) -> bool {
+        let reached = SocketAddr::new(host.ip().to_canonical(), host.port());
+        !self.others_listen && reached == service.host
     }
 
     fn egress_of_server(&mut self, host: IpAddr) -> Egress {

@@ -142,7 +142,8 @@ impl Judge {
     /// A host socket is made to talk to `to`. `held`: it may be one that the container had before.
     fn reaches(&self, k: &mut Fake, sock: &FakeSock, to: SocketAddr, held: bool) {
         if let Err(wrong) = self.ordinary(k, sock, to, held) {
-            let own = !held && self.is_own_service(k, sock, to);
+            let own =
+                !held && (self.is_own_service(k, sock, to) || self.is_neighbours(k, sock, to));
             assert!(own, "{wrong}, {to}: {sock:?}");
         }
     }
@@ -213,7 +214,10 @@ impl Judge {
                     && self.ordinary(k, sock, peer, false).is_err()
                 {
                     self.seen.own_services += 1;
-                    let own = self.is_own_service(k, sock, peer) && !k.others_listen;
+                    let neighbour = self.is_neighbours(k, sock, peer);
+                    self.seen.neighbours += usize::from(neighbour);
+                    let own = self.is_own_service(k, sock, peer) || neighbour;
+                    let own = own && !k.others_listen;
                     assert!(own, "not the container's: {sock:?}");
                     // Only then no call but one that is trapped leads it elsewhere.
                     assert_eq!(sock.state, TcpState::Established, "{sock:?}");
@@ -244,6 +248,26 @@ impl Judge {
                     && entry.container_port == asked.port
                     && in_family(sock.domain, entry.reach()) == Some(to)
             })
+    }
+
+    /// Whether this is where the host reaches a published port of another container that was asked for
+    /// by an address to which the networks lead, and the policy does not refuse.
+    fn is_neighbours(&self, k: &mut Fake, sock: &FakeSock, to: SocketAddr) -> bool {
+        let Some(asked) = k.strict.read.and_then(|name| name.decode().ok()?.ip()) else {
+            return false;
+        };
+        let asked = Destination::of(asked);
+        let device = match k.egress(Destination::of(to).ip, 0) {
+            Egress::Device { ifindex } => ifindex,
+            Egress::Loopback | Egress::Unroutable(_) => LOOPBACK_DEVICE,
+        };
+        let verdict = self.verdict(k, sock, &asked);
+        let service = k.neighbours.get(&SocketAddr::new(asked.ip, asked.port));
+        self.facts.neighbours
+            && sock.protocol == TCP
+            && !matches!(verdict, Verdict::Deny(_) | Verdict::Leave(Reason::HostLoopback))
+            && (!self.facts.pin || sock.pin == Some(device))
+            && service.is_some_and(|service| in_family(sock.domain, service.host) == Some(to))
     }
 
     fn is_published(&self, sock: &FakeSock) -> bool {

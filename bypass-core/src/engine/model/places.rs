@@ -1,6 +1,6 @@
 //! The world of a run: addresses of every kind that the engine treats apart, and what is there.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::LazyLock;
 
 use sockaddr_inspect::{RawSockAddr, SockAddr};
@@ -10,6 +10,12 @@ use crate::engine::fake::{CONTAINER, Fake, HOST, NESTED, Peer};
 use crate::policy::{DefaultAction, Pattern, Policy, PolicyBuilder};
 use crate::ports::Entry;
 use crate::publish::Protocol;
+
+/// Where the host reaches published ports of another container.
+pub(super) const NEIGHBOURS: [SocketAddr; 2] = [
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8090)),
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 1), 8091)),
+];
 
 /// A device besides that of most addresses.
 const WLAN: u32 = 3;
@@ -25,6 +31,11 @@ impl Choices {
 
     pub(super) fn addr(&self, bytes: &mut Bytes<'_>) -> SocketAddr {
         self.0[usize::from(bytes.byte()) % self.0.len()]
+    }
+
+    /// Some of them: one, and then every so many.
+    pub(super) fn every(&self, first: usize, step: usize) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().skip(first % self.0.len()).step_by(step).copied()
     }
 
     /// One of them as the container wrote it, or something else.
@@ -53,6 +64,19 @@ pub(super) fn furnish(k: &mut Fake) {
     for addr in ADDRS.iter() {
         for netns in [HOST, CONTAINER, NESTED] {
             k.peers.insert((netns, *addr), Peer::Accepts);
+        }
+    }
+    for addr in NEIGHBOURS {
+        let mapped = SocketAddr::new(
+            Ipv4Addr::to_ipv6_mapped(&match addr {
+                SocketAddr::V4(addr) => *addr.ip(),
+                SocketAddr::V6(_) => continue,
+            })
+            .into(),
+            addr.port(),
+        );
+        for addr in [addr, mapped] {
+            k.peers.insert((HOST, addr), Peer::Accepts);
         }
     }
     k.on_lo.extend(ON_LO.iter());

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::call::NameOf;
+use crate::neighbours::Service;
 use crate::policy::DefaultAction;
 use crate::ports::{Families, Table};
 
@@ -378,5 +379,68 @@ fn what_cannot_be_bound_on_the_host_is_bound_in_the_container() {
         scene.k.faults.insert(fault);
         assert_eq!(scene.bind("0.0.0.0:80"), Some(Answer::Success), "{fault:?}");
         assert_eq!(scene.k.at(FD).netns, CONTAINER, "{fault:?}");
+    }
+}
+
+/// A scene in which another container serves [`REMOTE`] at a port of the host.
+fn neighbour() -> Scene {
+    let mut scene = Scene::new();
+    scene.engine.facts.neighbours = true;
+    let service = Service { netns: 9, index: 0, host: addr("127.0.0.1:8090") };
+    scene.k.neighbours.insert(addr(REMOTE), service);
+    scene.k.peers.insert((HOST, service.host), Peer::Accepts);
+    scene
+}
+
+#[test]
+fn a_neighbours_port_is_reached_by_the_host_and_named_as_asked() {
+    let mut scene = neighbour();
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).netns, HOST);
+    assert_eq!(scene.k.at(FD).peer, Some(addr("127.0.0.1:8090")));
+    assert_eq!(scene.k.at(FD).pin, Some(1), "it reaches nothing but loopback");
+    assert_eq!(scene.counted("switched", "neighbour"), 1);
+    assert_eq!(scene.name(NameOf::Peer), Some(Answer::Success));
+    assert_eq!(scene.told(), [addr(REMOTE)]);
+    // The other end is the kernel's affair.
+    assert_eq!(scene.name(NameOf::Local), Some(Answer::Continue));
+}
+
+#[test]
+fn a_neighbour_is_held_to_the_policy() {
+    let own = Policy::builder().ignore_own_networks(true).build();
+    let deny = Policy::builder().deny([REMOTE.parse().unwrap()]).build();
+    let default = Policy::builder().default_action(DefaultAction::Deny).build();
+    for (policy, answer) in [
+        (own, Answer::Success),
+        (deny, Answer::Fail(Errno::NETUNREACH)),
+        (default, Answer::Fail(Errno::NETUNREACH)),
+    ] {
+        let mut scene = neighbour();
+        scene.k.own_networks = Some([addr(REMOTE).ip()].into());
+        scene.engine.facts.policy = Arc::new(policy);
+        assert_eq!(scene.connect(REMOTE), Some(answer));
+        let led = usize::from(answer == Answer::Success);
+        assert_eq!(scene.k.host_connects.len(), led);
+    }
+}
+
+#[test]
+fn what_is_no_neighbours_is_not_led_to_one() {
+    // Nobody asked for it.
+    let mut scene = neighbour();
+    scene.engine.facts.neighbours = false;
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(scene.k.at(FD).peer, Some(addr(REMOTE)));
+    // The port is another program's at the moment, or nobody's: the networks lead there all the same.
+    for others in [true, false] {
+        let mut scene = neighbour();
+        scene.k.others_listen = others;
+        if !others {
+            scene.k.peers.insert((HOST, addr("127.0.0.1:8090")), Peer::Refuses);
+        }
+        assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+        assert_eq!(scene.k.at(FD).netns, CONTAINER);
+        assert_eq!(scene.counted("left", "neighbour"), 1);
     }
 }

@@ -28,6 +28,7 @@ fn runs_get_everywhere() {
         all.clients += seen.clients;
         all.servers += seen.servers;
         all.own_services += seen.own_services;
+        all.neighbours += seen.neighbours;
         all.datagrams += seen.datagrams;
         all.listens += seen.listens;
         all.dissolved += seen.dissolved;
@@ -37,9 +38,9 @@ fn runs_get_everywhere() {
         all.shared += seen.shared;
         all.gone += seen.gone;
     }
-    let Seen { clients, servers, own_services, datagrams, listens, .. } = all;
+    let Seen { clients, servers, own_services, neighbours, datagrams, listens, .. } = all;
     let Seen { dissolved, waits, continued, duplicates, shared, gone, .. } = all;
-    let given = [clients, servers, own_services, duplicates, shared];
+    let given = [clients, servers, own_services, neighbours, duplicates, shared];
     let done = [datagrams, listens, dissolved, waits, continued, gone];
     assert!(!given.contains(&0) && !done.contains(&0), "{all:?}");
 }
