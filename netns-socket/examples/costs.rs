@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use netns_socket::{
     Captured, Domain, FileFlags, Identity, Kind, Networks, Part, PidFd, Router, SocketSpec,
-    SocketState, Taken, create_twin, own_netns_cookie, pin, read_cloexec, socket_inside, tcp_state,
+    SocketState, Taken, create_twin, epoll, holders, own_netns_cookie, pin, read_cloexec,
+    socket_inside, tcp_state,
 };
 
 const ROUNDS: u32 = 20;
@@ -39,6 +40,24 @@ fn main() {
     print("own_netns_cookie", || own_netns_cookie().unwrap());
     print("FileFlags::capture", || FileFlags::capture(&socket).unwrap());
     print("read_cloexec", || read_cloexec(std::process::id().cast_signed(), number).unwrap());
+
+    let witness = holders::Witness::new().unwrap();
+    print("twin + close", || create_twin(&tcp4, true).unwrap());
+    print("the same, with a witness", || {
+        let twin = create_twin(&tcp4, true).unwrap();
+        let inode = holders::inode_of(&twin);
+        witness.watch(&twin).unwrap();
+        drop(twin);
+        assert!(!witness.is_open().unwrap());
+        inode
+    });
+    let own_tid = rustix::thread::gettid().as_raw_nonzero().get();
+    let inode = holders::inode_of(&socket).unwrap();
+    print("numbers_of, few descriptors", || holders::numbers_of(own_tid, inode));
+    let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+    let at = std::os::fd::AsRawFd::as_raw_fd(&epoll);
+    print("watches_in, one epoll", || epoll::watches_in(own_tid, at, &socket, 3).unwrap());
+    print("open_descriptors", || epoll::open_descriptors(own_tid));
 
     for (name, id) in [("TCP/4", tcp4), ("TCP/6", tcp6), ("UDP/4", udp4), ("UDP/6", udp6)] {
         let Ok(socket) = create_twin(&id, false) else {

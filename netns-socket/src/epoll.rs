@@ -24,8 +24,8 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 use crate::lines::find_line;
 use crate::sys;
 
-/// A process is not believed to have more epolls than this; further ones are not found.
-pub const MAX_EPOLLS: usize = 64;
+/// Of a process with more epolls than this, none is told.
+pub const MAX_EPOLLS: usize = 512;
 
 /// Numbers that are tried where none are told.
 pub(crate) const TRIED: u32 = 1024;
@@ -55,6 +55,9 @@ pub enum EpollError {
         #[source]
         source: io::Error,
     },
+    /// The process has more than [`MAX_EPOLLS`].
+    #[error("the process has more than {MAX_EPOLLS} epolls")]
+    TooMany,
     /// The kernel could not compare, such as where it was built without `CONFIG_KCMP`.
     #[error("kcmp failed")]
     KcmpCall {
@@ -102,7 +105,8 @@ pub enum EpollError {
 /// are tried.
 ///
 /// # Errors
-/// [`EpollError::ReadFdDirectory`] if the thread has gone or may not be looked at.
+/// [`EpollError::ReadFdDirectory`] if the thread has gone or may not be looked at;
+/// [`EpollError::TooMany`].
 ///
 /// # Races
 /// The thread may open and close epolls meanwhile.
@@ -116,12 +120,18 @@ pub fn numbers_in(tid: i32) -> Result<Vec<i32>, EpollError> {
     let is_epoll = |entry: &fs::DirEntry| {
         fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
     };
-    Ok(entries
+    let numbers = entries
         .map_while(Result::ok)
         .filter(is_epoll)
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .take(MAX_EPOLLS)
-        .collect())
+        .take(MAX_EPOLLS + 1)
+        .collect();
+    no_more_than_most(numbers)
+}
+
+/// Half of them would be worse than none: nobody could know what the others watch.
+fn no_more_than_most(numbers: Vec<i32>) -> Result<Vec<i32>, EpollError> {
+    if numbers.len() > MAX_EPOLLS { Err(EpollError::TooMany) } else { Ok(numbers) }
 }
 
 fn try_numbers(tid: i32) -> Result<Vec<i32>, EpollError> {
@@ -133,8 +143,9 @@ fn try_numbers(tid: i32) -> Result<Vec<i32>, EpollError> {
         Err(Errno::BADF | Errno::INVAL) => None,
         Err(source) => Some(Err(EpollError::KcmpCall { source })),
     };
-    let numbers = (0..TRIED).filter_map(|number| is_epoll(&number)).take(MAX_EPOLLS);
-    numbers.map(|number| Ok(number?.cast_signed())).collect()
+    let numbers = (0..TRIED).filter_map(|number| is_epoll(&number)).take(MAX_EPOLLS + 1);
+    let numbers: Result<_, EpollError> = numbers.map(|number| Ok(number?.cast_signed())).collect();
+    no_more_than_most(numbers?)
 }
 
 /// How many descriptors a thread has open: a change says that its epolls are to be looked for again.
@@ -366,6 +377,20 @@ mod tests {
         assert!(line.is(5, 0x2f1) && !line.is(5, 0x2f2) && !line.is(6, 0x2f1));
         let line = Line::parse(b"tfd: 5 events: 19 data: 5").unwrap();
         assert!(line.is(5, 77));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such system calls")]
+    fn of_too_many_none_is_told() {
+        let own = rustix::thread::gettid().as_raw_nonzero().get();
+        let make = |_| ep::create(ep::CreateFlags::CLOEXEC).unwrap();
+        let mut epolls: Vec<OwnedFd> = (0..100).map(make).collect();
+        let told = numbers_in(own).unwrap();
+        assert!(epolls.iter().all(|epoll| told.contains(&epoll.as_raw_fd())));
+        assert!(try_numbers(own).unwrap().len() >= epolls.len());
+        epolls.extend((0..MAX_EPOLLS).map(make));
+        assert!(matches!(numbers_in(own), Err(EpollError::TooMany)));
+        assert!(matches!(try_numbers(own), Err(EpollError::TooMany)));
     }
 
     #[test]

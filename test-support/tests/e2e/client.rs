@@ -66,6 +66,11 @@ impl Sequence<'_> {
         words
     }
 
+    /// Runs it on the host.
+    pub(crate) fn native(&self, world: &World) -> Result<Vec<Value>> {
+        steps(native(world, &self.words())?)
+    }
+
     /// Runs it inside `bypass-cli run OPTIONS`.
     pub(crate) fn bypassed(&self, world: &World, options: &[&str]) -> Result<Vec<Value>> {
         steps(bypassed(world, options, &self.words())?)
@@ -73,7 +78,7 @@ impl Sequence<'_> {
 
     /// Runs it inside and on the host; every call must have the same outcome.
     pub(crate) fn same_as_native(&self, world: &World, options: &[&str]) -> Result {
-        let native = steps(native(world, &self.words())?)?;
+        let native = self.native(world)?;
         let ours = self.bypassed(world, options)?;
         ensure!(
             native.len() == ours.len(),

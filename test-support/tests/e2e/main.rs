@@ -43,39 +43,42 @@ mod world_selftest;
 
 use std::process::ExitCode;
 
-use test_support::{Result, harness};
+use test_support::Result;
+use test_support::harness::{self, Group};
 
 fn main() -> Result<ExitCode> {
-    harness::main(&[
-        world_selftest::SCENARIOS,
-        run_basics::SCENARIOS,
-        egress::SCENARIOS,
-        policy::SCENARIOS,
-        audit::SCENARIOS,
-        rules::SCENARIOS,
-        attack::SCENARIOS,
-        publish::SCENARIOS,
-        reserve::SCENARIOS,
-        publish_table::SCENARIOS,
-        names::SCENARIOS,
-        udp::SCENARIOS,
-        transparency::SCENARIOS,
-        servers::SCENARIOS,
-        dns::SCENARIOS,
-        parking::SCENARIOS,
-        confine::SCENARIOS,
-        leaks::SCENARIOS,
-        leaks_published::SCENARIOS,
-        leaks_udp::SCENARIOS,
-        net::SCENARIOS,
-        networks::SCENARIOS,
-        neighbours::SCENARIOS,
-        serve::SCENARIOS,
-        serve_ports::SCENARIOS,
-        serve_peers::SCENARIOS,
-        serve_sessions::SCENARIOS,
-        daemon::SCENARIOS,
-        daemon_life::SCENARIOS,
-        fairness::SCENARIOS,
-    ])
+    harness::main(GROUPS)
 }
+
+const GROUPS: &[Group] = &[
+    world_selftest::SCENARIOS,
+    run_basics::SCENARIOS,
+    egress::SCENARIOS,
+    policy::SCENARIOS,
+    audit::SCENARIOS,
+    rules::SCENARIOS,
+    attack::SCENARIOS,
+    publish::SCENARIOS,
+    reserve::SCENARIOS,
+    publish_table::SCENARIOS,
+    names::SCENARIOS,
+    udp::SCENARIOS,
+    transparency::SCENARIOS,
+    servers::SCENARIOS,
+    dns::SCENARIOS,
+    parking::SCENARIOS,
+    confine::SCENARIOS,
+    leaks::SCENARIOS,
+    leaks_published::SCENARIOS,
+    leaks_udp::SCENARIOS,
+    net::SCENARIOS,
+    networks::SCENARIOS,
+    neighbours::SCENARIOS,
+    serve::SCENARIOS,
+    serve_ports::SCENARIOS,
+    serve_peers::SCENARIOS,
+    serve_sessions::SCENARIOS,
+    daemon::SCENARIOS,
+    daemon_life::SCENARIOS,
+    fairness::SCENARIOS,
+];

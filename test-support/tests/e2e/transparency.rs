@@ -129,6 +129,8 @@ pub(crate) const SCENARIOS: Group = (
             run: traced,
         },
         Scenario { name: "what_cannot_be_kept_is_left", requires: PYTHON, run: left },
+        Scenario { name: "differences_are_those_that_are_known", requires: PYTHON, run: known },
+        Scenario { name: "the_table_names_tests_that_exist", requires: &[], run: table },
         Scenario {
             name: "a_socket_in_flight_is_parted_and_counted",
             requires: &[],
@@ -480,5 +482,72 @@ fn left(world: &World) -> Result {
         let report: Value = serde_json::from_str(finished.stderr.get(start..).unwrap_or_default())?;
         ensure_eq!(report["reasons"]["left"][*reason], 1, "{before}: {report}");
     }
+    Ok(())
+}
+
+/// What differs, and how: the last step natively, and inside.
+const KNOWN: &[(&str, &str, &str)] = &[
+    // A one-shot registration that has fired hears of errors.
+    (
+        "nonblocking ep:new ep:add=out+oneshot ep:poll connect=CLOSED wait ep:poll",
+        "ok []",
+        "ok [[16,18369338455114121223]]",
+    ),
+    ("shutdown=wr connect=ECHO send=x", "EPIPE null", "ok 1"),
+    ("connect=ECHO unspec wait", "ECONNRESET null", "ok null"),
+    (
+        "set:so_reuseaddr=1 bind=0.0.0.0:47200 connect=ECHO new bind=0.0.0.0:47200",
+        "EADDRINUSE null",
+        "ok null",
+    ),
+];
+
+fn known(world: &World) -> Result {
+    let server = world.serve_remote(&["--quiet", "[::]:0"])?;
+    let last = |steps: Vec<Value>| {
+        let step = steps.last().cloned().unwrap_or_default();
+        format!("{} {}", step["result"].as_str().unwrap_or_default(), step["value"])
+    };
+    for (steps, native, inside) in KNOWN {
+        let steps = steps
+            .replace("ECHO", &server.at(REMOTE_V4))
+            .replace("CLOSED", &format!("{REMOTE_V4}:1"));
+        let sequence = Sequence { family: "inet", steps: &steps };
+        ensure_eq!(last(sequence.native(world)?), *native, "natively: {steps}");
+        ensure_eq!(last(sequence.bypassed(world, &[])?), *inside, "inside: {steps}");
+    }
+    let mut native = world.as_user("python3");
+    native.args(&program(world, &server, &["restarted_limit"])?[1..]);
+    ensure_eq!(said(native)?, "-- restarted_limit\nEINTR 1\n0\n", "natively");
+    let mut inside = world.bypass(&[])?;
+    inside.args(program(world, &server, &["restarted_limit", "device"])?);
+    let inside = said(inside)?;
+    let expected = "-- restarted_limit\nEALREADY 1\n0\n-- device\n";
+    ensure!(inside.starts_with(expected) && !inside.contains("b''"), "inside: {inside}");
+    Ok(())
+}
+
+/// Every test that `docs/transparency.md` calls a proof.
+fn table(_: &World) -> Result {
+    let document = include_str!("../../../docs/transparency.md");
+    let is_name = |text: &&str| {
+        text.contains("::") && text.bytes().all(|b| b.is_ascii_lowercase() || b"_:".contains(&b))
+    };
+    let named: Vec<&str> = document.split('`').skip(1).step_by(2).filter(is_name).collect();
+    ensure!(named.len() > 20, "the table names few tests: {named:?}");
+    let known: Vec<String> = crate::GROUPS
+        .iter()
+        .flat_map(|(group, scenarios)| {
+            scenarios.iter().map(move |s| format!("{group}::{}", s.name))
+        })
+        .collect();
+    let missing: Vec<_> = named.iter().filter(|name| !known.iter().any(|k| k == **name)).collect();
+    ensure!(missing.is_empty(), "named, but there are no such tests: {missing:?}");
+    // And none of these proves nothing.
+    let idle: Vec<_> = known
+        .iter()
+        .filter(|name| name.starts_with("transparency::") && !named.contains(&name.as_str()))
+        .collect();
+    ensure!(idle.is_empty(), "they prove no row: {idle:?}");
     Ok(())
 }

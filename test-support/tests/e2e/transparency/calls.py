@@ -100,6 +100,21 @@ def restarted():
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def restarted_limit():
+    """With SO_SNDTIMEO a connect is not restarted, whatever the handler was installed with."""
+    seen = on_alarm(restart=True)
+    sock = tcp()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 1, 0))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    say(connect(sock, SILENT), len(seen))
+
+
+def device():
+    sock = tcp()
+    connect(sock, ECHO)
+    say(sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16))
+
+
 def stormed():
     """Timers that ring all the time: no connect fails, nor says that it was made before."""
     for restart in [True, False]:
