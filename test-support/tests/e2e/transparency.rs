@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use test_support::harness::{Group, Scenario};
@@ -376,7 +377,9 @@ const CALLS: &str = include_str!("transparency/calls.py");
 
 /// The words that run these cases, once the program is where it can be read.
 fn program(world: &World, server: &Server, cases: &[&str]) -> Result<Vec<String>> {
-    let file = world.directory(&format!("calls-{}", cases.join("-")))?.join("calls.py");
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let file = world.directory(&format!("calls-{run}"))?.join("calls.py");
     std::fs::write(&file, CALLS)?;
     let words = [
         "python3".to_owned(),
