@@ -10,6 +10,8 @@ use crate::engine::Beside;
 
 /// How long a holder may take to execute another program. The container's other calls wait as well.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a child may be in the making.
+const PATIENCE_FOR_NOBODY: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// Looks after one socket at a time.
@@ -56,12 +58,14 @@ impl Sight {
     ///
     /// Children of every program that starts others have all its sockets for a moment, until they
     /// execute. They are told from workers, as far as can be, by the flag that closes it then: one
-    /// that runs in its parent's memory can do nothing else, another one is given some time.
+    /// that runs in its parent's memory can do nothing else, another one is given some time. A child
+    /// that is being made has copied the table before it can be seen, so nobody is given some too.
     pub(super) fn take_beside(&self, tid: i32, id: &Identity) -> Beside<OwnedFd> {
         let Some(inode) = self.inode else { return Beside::Nobody };
-        let mut passes = false;
-        let mut find = || {
-            holders::find_beside(tid, inode, |process, number| {
+        let (start, mut pause) = (Instant::now(), PAUSE);
+        loop {
+            let mut passes = false;
+            let found = holders::find_beside(tid, inode, |process, number| {
                 let closes = netns_socket::read_cloexec(process, number).ok()? == Some(true);
                 if closes && holders::shares_memory(tid, process) {
                     passes = true;
@@ -72,23 +76,26 @@ impl Sight {
                 };
                 let same = Identity::of(&taken).ok()??.cookie == id.cookie;
                 same.then_some((taken, closes))
-            })
-        };
-        let found = match find() {
-            Some((taken, true)) => {
-                drop(taken);
-                let until = Instant::now() + PATIENCE;
-                while self.is_open() && Instant::now() < until {
-                    std::thread::sleep(PAUSE);
-                }
-                find()
+            });
+            let patience = match &found {
+                Some((_, false)) => Duration::ZERO,
+                Some((_, true)) => PATIENCE,
+                None if passes => return Beside::Passes,
+                None => PATIENCE_FOR_NOBODY,
+            };
+            if start.elapsed() >= patience {
+                return found.map_or(Beside::Nobody, |(taken, _)| Beside::Keeps(taken));
             }
-            found => found,
-        };
-        match found {
-            Some((taken, _)) => Beside::Keeps(taken),
-            None if passes => Beside::Passes,
-            None => Beside::Nobody,
+            drop(found);
+            // To look costs more than to ask, so it is done ever less often.
+            let again = Instant::now() + pause;
+            while self.is_open() && Instant::now() < again {
+                std::thread::sleep(PAUSE);
+            }
+            if !self.is_open() {
+                return Beside::Nobody;
+            }
+            pause *= 4;
         }
     }
 }
