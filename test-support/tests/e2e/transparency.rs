@@ -506,7 +506,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("shutdown=wr connect=ECHO send=x", "EPIPE null", "ok 1"),
     ("connect=ECHO unspec wait", "ECONNRESET null", "ok null"),
     (
-        "set:so_reuseaddr=1 bind=0.0.0.0:47200 connect=ECHO new bind=0.0.0.0:47200",
+        "set:so_reuseaddr=1 bind=0.0.0.0:27200 connect=ECHO new bind=0.0.0.0:27200",
         "EADDRINUSE null",
         "ok null",
     ),

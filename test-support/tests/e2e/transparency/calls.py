@@ -233,7 +233,7 @@ def bound():
         say(connect(sock, ECHO), sock.getsockname()[1] == port, echo(sock))
     with tcp() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("0.0.0.0", 47123))
+        sock.bind(("0.0.0.0", 27123))
         say(connect(sock, ECHO), sock.getsockname()[1], call(sock.bind, ("", 0)))
     # IP_BIND_ADDRESS_NO_PORT
     with tcp() as sock:
