@@ -71,7 +71,8 @@ impl<K: Kernel> Engine<K> {
             && id.is_tcp()
             && k.tcp_state(&sock) != Some(TcpState::Close)
         {
-            return answered(k, note, answer);
+            let call = ConnectCall { target, sock, id, addr };
+            return answered(k, note, call, answer);
         }
         let call = ConnectCall { target, sock, id, addr };
         let ended = match self.whose(k, &id) {
@@ -137,7 +138,7 @@ impl<K: Kernel> Engine<K> {
         }
         match verdict {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
-            Verdict::Deny(reason) => deny(k, note, reason),
+            Verdict::Deny(reason) => deny(k, note, call, reason),
             Verdict::Bypass => {
                 let source = k.local(&call.sock).filter(|local| local.port() != 0);
                 // A socket without a port was never bound, connected or put to listen.
@@ -159,16 +160,20 @@ impl<K: Kernel> Engine<K> {
         now: Instant,
     ) -> Ended {
         if !call.id.is_tcp() {
-            return deny(k, note, Reason::Protocol);
+            return deny(k, note, call, Reason::Protocol);
         }
         let dest = match call.addr.decode() {
             Ok(SockAddr::Unspec) => return self.dissolve(k, note, call),
+            // tcp_v6_connect() looks at the length first.
+            Ok(_) if call.id.domain == Domain::Inet6 && call.addr.len() < SIN6_LEN_RFC2133 => {
+                Err(Errno::INVAL)
+            }
             Ok(_) => call.destination().ok_or(Errno::AFNOSUPPORT),
             Err(malformed) => Err(Errno::from_raw_os_error(malformed.errno())),
         };
         let blocking = k.is_blocking(&call.sock);
         match k.probe(&call.sock, blocking) {
-            Probe::Answer(Step::Done) => return answered(k, note, Answer::Success),
+            Probe::Answer(Step::Done) => return answered(k, note, call, Answer::Success),
             Probe::Answer(Step::InProgress) if blocking => {
                 let wait = Wait {
                     success: (Outcome::Host, Reason::SocketState),
@@ -178,14 +183,16 @@ impl<K: Kernel> Engine<K> {
                 return self.park(k, note, call, wait, now);
             }
             Probe::Answer(Step::InProgress) => {
-                return answered(k, note, Answer::Fail(Errno::ALREADY));
+                return answered(k, note, call, Answer::Fail(Errno::ALREADY));
             }
-            Probe::Answer(Step::Failed(errno)) => return answered(k, note, Answer::Fail(errno)),
+            Probe::Answer(Step::Failed(errno)) => {
+                return answered(k, note, call, Answer::Fail(errno));
+            }
             Probe::Unconnected => {}
         }
         let dest = match dest {
             Ok(dest) => dest,
-            Err(errno) => return answered(k, note, Answer::Fail(errno)),
+            Err(errno) => return answered(k, note, call, Answer::Fail(errno)),
         };
         let normal = self.leads_to(k, &call.sock, dest);
         match self.decide(k, call.target.tid, &call.id, normal) {
@@ -199,7 +206,7 @@ impl<K: Kernel> Engine<K> {
                 self.switch(k, note, call, dest, source, now)
             }
             Verdict::Leave(reason) => self.stay(k, note, call, reason, now),
-            Verdict::Deny(reason) => deny(k, note, reason),
+            Verdict::Deny(reason) => deny(k, note, call, reason),
         }
     }
 
@@ -249,7 +256,7 @@ impl<K: Kernel> Engine<K> {
             match self.decide(k, call.target.tid, &call.id, to) {
                 Verdict::Bypass => {}
                 Verdict::Leave(reason) => return self.stay(k, note, call, reason, now),
-                Verdict::Deny(reason) => return deny(k, note, reason),
+                Verdict::Deny(reason) => return deny(k, note, call, reason),
             }
         }
         if is_off(Layer::OwnCall) {
@@ -263,6 +270,7 @@ impl<K: Kernel> Engine<K> {
             Step::Done => Answer::Success,
             Step::InProgress => Answer::Fail(Errno::INPROGRESS),
             Step::Failed(errno) => {
+                drop((call, twin));
                 k.answer(note, Answer::Fail(errno));
                 return Some((Outcome::Failed, Reason::Allowed));
             }
@@ -330,7 +338,7 @@ impl<K: Kernel> Engine<K> {
         // Not only what is of the socket's family: a UDP socket of IPv6 connects to IPv4 as well.
         let dest = call.addr.decode().ok().and_then(|addr| addr.ip());
         match dest.map(|dest| self.decide(k, call.target.tid, &call.id, Destination::of(dest))) {
-            Some(Verdict::Deny(rule @ Reason::DenyRule)) => deny(k, note, rule),
+            Some(Verdict::Deny(rule @ Reason::DenyRule)) => deny(k, note, call, rule),
             _ => self.leave(k, note, call, reason, now),
         }
     }
@@ -428,7 +436,7 @@ impl<K: Kernel> Engine<K> {
         if self.facts.pin && !confined && !is_off(Layer::Shutdown) {
             k.shut_down(&call.sock);
         } else if let Err(errno) = k.dissolve(&call.sock) {
-            return answered(k, note, Answer::Fail(errno));
+            return answered(k, note, call, Answer::Fail(errno));
         }
         match self.put_back(k, &note, &call.target, call.sock, &call.id) {
             Ok(_) => {
@@ -501,13 +509,25 @@ fn log(target: &Target, addr: &RawSockAddr, ended: Ended) {
     }
 }
 
-pub(super) fn deny<K: Kernel>(k: &mut K, note: K::Note, reason: Reason) -> Ended {
+pub(super) fn deny<K: Kernel>(
+    k: &mut K,
+    note: K::Note,
+    call: ConnectCall<K>,
+    reason: Reason,
+) -> Ended {
+    drop(call);
     k.answer(note, Answer::Fail(DENIED));
     Some((Outcome::Denied, reason))
 }
 
 /// What the kernel would have answered on this socket without any of us.
-pub(super) fn answered<K: Kernel>(k: &mut K, note: K::Note, answer: Answer) -> Ended {
+pub(super) fn answered<K: Kernel>(
+    k: &mut K,
+    note: K::Note,
+    call: ConnectCall<K>,
+    answer: Answer,
+) -> Ended {
+    drop(call);
     k.answer(note, answer);
     Some((Outcome::Host, Reason::SocketState))
 }
@@ -528,3 +548,6 @@ pub(super) fn is_wildcard(ip: IpAddr) -> bool {
         IpAddr::V6(ip) => ip.is_unspecified() || ip.to_ipv4_mapped() == Some(Ipv4Addr::UNSPECIFIED),
     }
 }
+
+/// `<net/ipv6.h>`: an IPv6 address without its scope.
+const SIN6_LEN_RFC2133: usize = 24;

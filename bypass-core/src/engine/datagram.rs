@@ -45,7 +45,7 @@ impl<K: Kernel> Engine<K> {
         let normal = Destination::of(dest);
         match self.decide(k, call.target.tid, &call.id, normal) {
             Verdict::Leave(reason) => self.leave(k, note, call, reason, now),
-            Verdict::Deny(reason) => deny(k, note, reason),
+            Verdict::Deny(reason) => deny(k, note, call, reason),
             Verdict::Bypass => {
                 if let Egress::Unroutable(errno) = k.egress(normal.ip, normal.scope_id) {
                     // A connect that fails leaves the socket connected as it was.
@@ -71,26 +71,28 @@ impl<K: Kernel> Engine<K> {
             Ok(_) => {}
             Err(malformed) => {
                 let errno = Errno::from_raw_os_error(malformed.errno());
-                return answered(k, note, Answer::Fail(errno));
+                return answered(k, note, call, Answer::Fail(errno));
             }
         }
         let Some(dest) = call.destination() else {
-            return answered(k, note, Answer::Fail(Errno::AFNOSUPPORT));
+            return answered(k, note, call, Answer::Fail(Errno::AFNOSUPPORT));
         };
         let normal = self.leads_to(k, &call.sock, dest);
         let published = self.published_port(k, &call).is_some();
         match self.decide(k, call.target.tid, &call.id, normal) {
-            Verdict::Deny(reason) => deny(k, note, reason),
+            Verdict::Deny(reason) => deny(k, note, call, reason),
             // A server answers where its clients are, and stays there.
-            Verdict::Leave(reason) if published && binds_servers(reason) => deny(k, note, reason),
+            Verdict::Leave(reason) if published && binds_servers(reason) => {
+                deny(k, note, call, reason)
+            }
             Verdict::Leave(_) if published => self.connect_again(k, note, &call),
             Verdict::Leave(reason) => self.stay(k, note, call, reason, now),
             Verdict::Bypass => match k.egress(normal.ip, normal.scope_id) {
-                Egress::Unroutable(errno) => answered(k, note, Answer::Fail(errno)),
+                Egress::Unroutable(errno) => answered(k, note, call, Answer::Fail(errno)),
                 Egress::Loopback if self.facts.policy.allows_host_loopback() => {
                     self.connect_again(k, note, &call)
                 }
-                Egress::Loopback if published => deny(k, note, Reason::HostLoopback),
+                Egress::Loopback if published => deny(k, note, call, Reason::HostLoopback),
                 Egress::Loopback => self.stay(k, note, call, Reason::HostLoopback, now),
                 Egress::Device { ifindex }
                     if published || k.pin_of(&call.sock).is_none_or(|pin| pin == ifindex) =>

@@ -46,7 +46,8 @@ impl<K: Kernel> Engine<K> {
         addr: &RawSockAddr,
     ) {
         match self.bound_twin(k, &note, target, sock, id, addr) {
-            Ok(_) => {
+            Ok(twin) => {
+                drop(twin);
                 self.stats.count(Outcome::Switched, Reason::Published);
                 k.answer(note, Answer::Success);
             }
@@ -55,7 +56,7 @@ impl<K: Kernel> Engine<K> {
                 self.stats.count(Outcome::Failed, Reason::Published);
                 k.answer(note, Answer::Fail(errno));
             }
-            Err(NotBound::Stays(sock, reason)) => self.bind_inside(k, note, &sock, addr, reason),
+            Err(NotBound::Stays(sock, reason)) => self.bind_inside(k, note, sock, addr, reason),
         }
     }
 

@@ -69,7 +69,7 @@ impl<K: Kernel> Engine<K> {
         }
         match local.and_then(|local| self.plan_publishing(k, &sock, &id, local)) {
             None => {
-                self.bind_inside(k, note, &sock, &addr, Reason::Local);
+                self.bind_inside(k, note, sock, &addr, Reason::Local);
             }
             Some(Plan::OnHost { choice, pin }) => {
                 self.publish(k, note, target, sock, &id, &addr, &choice, pin);
@@ -79,6 +79,7 @@ impl<K: Kernel> Engine<K> {
                 if bound.is_ok() {
                     k.serve_from_inside(&note, target.tid, &sock, &indices, at);
                 }
+                drop(sock);
                 self.answer_bind(k, note, bound, Reason::Local);
             }
         }
@@ -88,11 +89,13 @@ impl<K: Kernel> Engine<K> {
         &self,
         k: &mut K,
         note: K::Note,
-        sock: &K::Sock,
+        sock: K::Sock,
         addr: &RawSockAddr,
         reason: Reason,
     ) {
-        let bound = k.bind(sock, addr);
+        let bound = k.bind(&sock, addr);
+        // The program may close it at once, and have another one bound there.
+        drop(sock);
         self.answer_bind(k, note, bound, reason);
     }
 
@@ -114,6 +117,7 @@ impl<K: Kernel> Engine<K> {
         let Some(id) = id else {
             if !known.is_some_and(|id| self.was_ip(&id)) && self.may_listen_for(k, target.tid) {
                 let listening = k.listen(&sock, backlog);
+                drop(sock);
                 self.stats.count(Outcome::Left, Reason::Local);
                 k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
                 return;
@@ -128,6 +132,7 @@ impl<K: Kernel> Engine<K> {
         if self.whose(k, &id) == Whose::Host
             && let Some(listening) = self.listen_on_host(k, &sock, &id, backlog)
         {
+            drop(sock);
             self.stats.count(Outcome::Host, Reason::Published);
             k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
             return;
@@ -149,6 +154,7 @@ impl<K: Kernel> Engine<K> {
             (sock, (Outcome::Left, Reason::Local))
         };
         let listening = k.listen(&sock, backlog);
+        drop(sock);
         self.stats.count(outcome.0, outcome.1);
         k.answer(note, listening.map_or_else(Answer::Fail, |()| Answer::Success));
     }

@@ -104,7 +104,7 @@ impl<K: Kernel> Engine<K> {
         let Target { tid, fd } = target;
         // A socket that is bound already must not get another address.
         if k.local(&sock).is_none_or(|local| local.port() != 0) {
-            self.bind_inside(k, note, &sock, addr, Reason::SocketState);
+            self.bind_inside(k, note, sock, addr, Reason::SocketState);
             return;
         }
         let place = Place::Server { pin };
@@ -126,7 +126,7 @@ impl<K: Kernel> Engine<K> {
                     TwinError::Pin => Reason::Pin,
                     TwinError::Make => Reason::HostSocket,
                 };
-                self.bind_inside(k, note, &sock, addr, reason);
+                self.bind_inside(k, note, sock, addr, reason);
                 return;
             }
         };
@@ -142,11 +142,13 @@ impl<K: Kernel> Engine<K> {
             Exchanged::Gone => return self.stats.count(Outcome::Gone, Reason::Published),
             Exchanged::Refused(sock, reason) => {
                 drop((inside, twin));
-                return self.bind_inside(k, note, &sock, addr, reason);
+                return self.bind_inside(k, note, sock, addr, reason);
             }
         }
         k.serve(&twin, choice, pin, Some(&inside));
         tracing::debug!(tid, fd, host = %choice.bind, "published");
+        // Else it would be ours for a moment after the program has closed it.
+        drop((twin, inside));
         self.stats.count(Outcome::Switched, Reason::Published);
         k.answer(note, Answer::Success);
     }

@@ -55,6 +55,7 @@ impl<K: Kernel> Engine<K> {
             Err(_) => return self.go_on(k, note),
         };
         let Some(id) = k.identity(&sock).filter(Identity::is_udp) else {
+            drop(sock);
             return self.go_on(k, note);
         };
         match self.whose(k, &id) {
@@ -63,7 +64,10 @@ impl<K: Kernel> Engine<K> {
             Whose::Container if self.facts.udp == Udp::All => {
                 self.send_first(k, note, target, sock, &id, message);
             }
-            Whose::Container | Whose::Nested => self.go_on(k, note),
+            Whose::Container | Whose::Nested => {
+                drop(sock);
+                self.go_on(k, note);
+            }
         }
     }
 
@@ -78,6 +82,7 @@ impl<K: Kernel> Engine<K> {
         message: Message,
     ) {
         if self.inside.contains(id.cookie) || k.peer(&sock).is_some() {
+            drop(sock);
             return self.go_on(k, note);
         }
         let name = match message.nth(0) {

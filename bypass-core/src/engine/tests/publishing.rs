@@ -443,4 +443,10 @@ fn what_is_no_neighbours_is_not_led_to_one() {
         assert_eq!(scene.k.at(FD).netns, CONTAINER);
         assert_eq!(scene.counted("left", "neighbour"), 1);
     }
+#[test]
+fn an_ipv6_connection_looks_at_the_length_of_an_address_first() {
+    let mut scene = as_the_host();
+    scene.k.open(FD, CONTAINER, Domain::Inet6, TCP);
+    assert_eq!(scene.bind("[::1]:8000"), Some(Answer::Success));
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Fail(Errno::INVAL)));
 }

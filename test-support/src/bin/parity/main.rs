@@ -2,7 +2,7 @@
 //! differs and nobody expects it to.
 //!
 //! ```text
-//! parity [--quick] [--dup] [SUITE]...          all suites, or these
+//! parity [--quick] [--no-dup] [SUITE]...       all suites, or these
 //! parity replay [--host] 'CALL; CALL...'       one sequence, call by call
 //! ```
 //!
@@ -33,12 +33,12 @@ fn main() -> Result<ExitCode> {
             return replay(&world, rest);
         }
         let has = |flag: &str| words.iter().any(|word| word == flag);
-        let runs = if has("--quick") { QUICK } else { 10_000 };
+        let runs = if has("--quick") { QUICK } else { MANY as u64 };
         let plan = Plan {
             seed: number("SEED")?.unwrap_or(1),
             runs: number("RUNS")?.unwrap_or(runs).try_into()?,
             limit: LIMIT,
-            kinds: Kinds { duplicates: has("--dup") },
+            kinds: Kinds { duplicates: !has("--no-dup") },
         };
         let chosen: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
         let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|word| *word == name);
@@ -75,7 +75,8 @@ fn sequences(
     for difference in &tally.differences {
         println!("{name}\n{difference}");
     }
-    for line in expected.unseen() {
+    // Fewer sequences do not come by all of them.
+    for line in expected.unseen().filter(|_| plan.runs >= MANY) {
         println!("{name}: expected, and not seen: {line}");
     }
     summary.push(format!(
@@ -122,5 +123,7 @@ const SEQUENCES: [(&str, &[&str]); 2] = [("sequences", INSIDE), ("host-sequences
 
 /// Sequences of a suite, of which there are two: about two minutes on two CPUs.
 const QUICK: u64 = 2500;
+/// As many as show everything that is expected.
+const MANY: usize = 10_000;
 /// An end to those that were asked for by the million.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
