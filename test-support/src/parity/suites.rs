@@ -140,7 +140,7 @@ pub fn run(
     });
     let (native, _) = native.ok().context("the thread of the native side")??;
     let (bypassed, report) = bypassed?;
-    let calls = |verdict: &str| report.pointer(&format!("/calls/verdicts/{verdict}"));
+    let calls = |verdict: &str| report.pointer(&format!("/verdicts/{verdict}"));
     let calls = |verdict: &str| calls(verdict).and_then(Value::as_u64).unwrap_or(0);
     let mut outcome = Outcome {
         passed: [passed(&native), passed(&bypassed)],
