@@ -443,6 +443,8 @@ fn what_is_no_neighbours_is_not_led_to_one() {
         assert_eq!(scene.k.at(FD).netns, CONTAINER);
         assert_eq!(scene.counted("left", "neighbour"), 1);
     }
+}
+
 #[test]
 fn an_ipv6_connection_looks_at_the_length_of_an_address_first() {
     let mut scene = as_the_host();
