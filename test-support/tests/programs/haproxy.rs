@@ -23,7 +23,7 @@ pub(crate) const PROXY: Program = Program {
     ],
     start,
     // Each client of the proxy of bytes takes a connection.
-    // It tries a UDP socket at its start.
+    // It connects a UDP socket to its name server.
     expected: Expected { switched: (5, 32), otherwise: &["left/protocol"] },
 };
 

@@ -74,7 +74,7 @@ pub(crate) const ERLANG: Program = Program {
         Requirement::Program("erlc"),
     ],
     start: |place| erlang(place)?.start(place),
-    // The same, as its virtual machine starts.
+    // Its virtual machine binds a port as it starts.
     expected: Expected { switched: (1, 40), otherwise: &["left/local"] },
 };
 
