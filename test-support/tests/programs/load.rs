@@ -23,7 +23,7 @@ pub(crate) const WRK: Program = Program {
     name: "wrk",
     requires: &[Requirement::Program("wrk"), Requirement::Program("nginx")],
     start: wrk,
-    expected: Expected { switched: (0, 2 * 32 + 100), otherwise: &[] },
+    expected: Expected { switched: (0, 3 * 32), otherwise: &[] },
 };
 
 const LISTENING: &str = "Server listening";

@@ -53,9 +53,9 @@ fn soak(world: &World) -> Result {
         let joined = threads.into_iter().map(|thread| thread.join());
         joined.map(|done| done.unwrap_or_else(|_| Err(Failure::new("a panic")))).collect()
     });
-    let lines = results.into_iter().collect::<Result<Vec<_>>>()?;
-    print(&lines);
-    Ok(())
+    // The figures of those that went well are of use where another did not.
+    print(results.iter().flatten());
+    results.into_iter().try_for_each(|result| result.map(drop))
 }
 
 /// Rounds of one program until the time is over, or until another one has failed.
@@ -84,7 +84,7 @@ fn work(program: &Program, mut subject: Subject<'_>, failed: &AtomicBool) -> Res
 }
 
 #[expect(clippy::print_stdout, reason = "figures for a person")]
-fn print(lines: &[Line]) {
+fn print<'a>(lines: impl Iterator<Item = &'a Line>) {
     println!(
         "\n{} s; held by the supervisor after the first round, in the middle, at the end\n\
          {:40} {:>6} {:>9}  {:>11}  {:>8}  {:>17}",
