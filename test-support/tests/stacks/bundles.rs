@@ -37,16 +37,17 @@ pub(crate) const SCENARIOS: Group = (
 
 /// How the traps get into the bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Profile,
     Wrapper,
 }
 
 #[derive(Debug)]
-struct Bundles {
+pub(crate) struct Bundles {
     runtime: &'static str,
     way: Way,
     root: PathBuf,
+    pub(crate) state: PathBuf,
     directory: PathBuf,
     profile: Value,
     /// Holds the user namespace that they are all run in: runc's exec cannot hand its listener over
@@ -55,9 +56,9 @@ struct Bundles {
 }
 
 impl Bundles {
-    fn new(world: &World, runtime: &'static str, way: Way) -> Result<Self> {
+    pub(crate) fn new(world: &World, runtime: &'static str, way: Way, name: &str) -> Result<Self> {
         let image = Image::make(world)?;
-        let directory = world.directory(&format!("bundle-{runtime}-{way:?}"))?;
+        let directory = world.directory(&format!("bundle-{name}"))?;
         let file = directory.join("bypass.json");
         write_profile(world, &file, &["--base", "podman"])?;
         let profile = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
@@ -66,13 +67,20 @@ impl Bundles {
         let mut holder =
             process::start_interactive(holder.args(["sh", "-c", "echo ready; read line"]))?;
         holder.line("ready", PATIENCE)?;
-        Ok(Self { runtime, way, root: image.root, directory, profile, holder })
+        let state = world.runtime_dir().join(format!("state-{name}"));
+        Ok(Self { runtime, way, root: image.root, state, directory, profile, holder })
     }
 
-    fn command(&self, world: &World) -> Command {
+    /// A command in the user namespace.
+    pub(crate) fn inside(&self, world: &World) -> Command {
         let mut command = world.as_user("nsenter");
         command.args(["--user", "--preserve-credentials", "--mount"]);
         command.arg(format!("--target={}", self.holder.pid())).arg("--");
+        command
+    }
+
+    pub(crate) fn command(&self, world: &World) -> Command {
+        let mut command = self.inside(world);
         match self.way {
             Way::Profile => {
                 command.arg(self.runtime);
@@ -83,10 +91,19 @@ impl Bundles {
                 command.args(OPTIONS);
             }
         }
+        command.arg("--root").arg(&self.state);
         command
-            .arg("--root")
-            .arg(world.runtime_dir().join(format!("{}-{:?}", self.runtime, self.way)));
-        command
+    }
+
+    /// Writes a bundle, and returns its directory.
+    pub(crate) fn write(&self, world: &World, ask: &Ask<'_>) -> Result<PathBuf> {
+        let bundle = self.directory.join(ask.name);
+        std::fs::create_dir_all(&bundle)?;
+        std::fs::write(bundle.join("config.json"), self.config(ask).to_string())?;
+        for path in [bundle.clone(), bundle.join("config.json")] {
+            std::os::unix::fs::chown(path, Some(world.uid()), Some(world.gid()))?;
+        }
+        Ok(bundle)
     }
 
     fn config(&self, ask: &Ask<'_>) -> Value {
@@ -123,12 +140,7 @@ impl Bundles {
 
 impl Engine for Bundles {
     fn run(&self, world: &World, ask: &Ask<'_>) -> Result<Command> {
-        let bundle = self.directory.join(ask.name);
-        std::fs::create_dir_all(&bundle)?;
-        std::fs::write(bundle.join("config.json"), self.config(ask).to_string())?;
-        for path in [bundle.clone(), bundle.join("config.json")] {
-            std::os::unix::fs::chown(path, Some(world.uid()), Some(world.gid()))?;
-        }
+        let bundle = self.write(world, ask)?;
         let mut command = self.command(world);
         command.arg("run").arg("--bundle").arg(&bundle).arg(ask.name);
         Ok(command)
@@ -154,5 +166,9 @@ impl Engine for Bundles {
 }
 
 fn table(world: &World, runtime: &'static str, way: Way) -> Result {
-    table::run(world, &Bundles::new(world, runtime, way)?, Agent::start)
+    table::run(
+        world,
+        &Bundles::new(world, runtime, way, &format!("{runtime}-{way:?}"))?,
+        Agent::start,
+    )
 }

@@ -6,9 +6,9 @@ use std::process::Command;
 use test_support::harness::{Group, Scenario};
 use test_support::process::{self, Running};
 use test_support::requirement::Requirement;
-use test_support::{Result, World};
+use test_support::{Result, World, ensure};
 
-use crate::engine::{Agent, Ask, Engine, OPTIONS, scratch, socket, wait_for};
+use crate::engine::{Agent, Ask, Engine, OPTIONS, scratch, socket, wait_for, write_profile};
 use crate::image::{self, Image};
 use crate::table::{self, LIMIT};
 
@@ -26,6 +26,7 @@ pub(crate) const SCENARIOS: Group = (
     "docker",
     &[
         Scenario { name: "rootful", requires: ROOTFUL, run: |world| table(world, Who::Root) },
+        Scenario { name: "listener_path_is_dropped", requires: ROOTFUL, run: dropped },
         Scenario { name: "rootless", requires: ROOTLESS, run: |world| table(world, Who::User) },
     ],
 );
@@ -40,6 +41,7 @@ enum Who {
 struct Docker {
     who: Who,
     host: String,
+    directory: PathBuf,
     _daemon: Running,
 }
 
@@ -47,11 +49,11 @@ struct Docker {
 const SCRIPT: &str = "/usr/share/docker.io/contrib/dockerd-rootless.sh";
 
 impl Docker {
-    fn start(world: &World, who: Who) -> Result<Self> {
+    fn start(world: &World, who: Who, name: &str) -> Result<Self> {
         let image = Image::make(world)?;
-        let (name, mut daemon) = match who {
-            Who::Root => ("docker-root", world.on_host("dockerd")),
-            Who::User => ("docker-user", world.as_user(SCRIPT)),
+        let mut daemon = match who {
+            Who::Root => world.on_host("dockerd"),
+            Who::User => world.as_user(SCRIPT),
         };
         let directory = scratch(world, name)?;
         let run = world.runtime_dir().join(name);
@@ -65,7 +67,7 @@ impl Docker {
             if who == Who::Root { world.on_host("mkdir") } else { world.as_user("mkdir") };
         process::run(make.arg(&run), LIMIT)?.success()?;
         let daemon = process::start(&mut daemon)?;
-        let docker = Self { who, host, _daemon: daemon };
+        let docker = Self { who, host, directory, _daemon: daemon };
         wait_for(
             || {
                 let mut command = docker.command(world);
@@ -134,5 +136,20 @@ impl Engine for Docker {
 
 fn table(world: &World, who: Who) -> Result {
     let start = if who == Who::Root { Agent::start_as_root } else { Agent::start };
-    table::run(world, &Docker::start(world, who)?, start)
+    table::run(world, &Docker::start(world, who, &format!("docker-{who:?}"))?, start)
+}
+
+/// What docs/runtimes.md says of this version, and why it takes another runtime.
+fn dropped(world: &World) -> Result {
+    let docker = Docker::start(world, Who::Root, "docker-dropped")?;
+    let profile = docker.directory.join("bypass.json");
+    write_profile(world, &profile, &["--base", "podman", "--format", "docker"])?;
+    let agent = Agent::start_as_root(world, &[])?;
+    let mut command = docker.command(world);
+    command.args(["run", "--rm", "--network=none"]);
+    command.arg(format!("--security-opt=seccomp={}", profile.display()));
+    let said = process::run(command.args([image::NAME, "true"]), LIMIT)?;
+    let refused = said.code() != 0 && said.stderr.contains("listenerPath is not set");
+    ensure!(refused, "{said}");
+    agent.end()
 }

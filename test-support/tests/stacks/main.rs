@@ -8,12 +8,14 @@
 
 mod bundles;
 mod containerd;
+mod crowd;
 mod docker;
 mod engine;
 mod guides;
 mod image;
 mod podman;
 mod table;
+mod wrapper;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,8 @@ use test_support::{Result, harness};
 fn main() -> Result<ExitCode> {
     harness::main(&[
         bundles::SCENARIOS,
+        wrapper::SCENARIOS,
+        crowd::SCENARIOS,
         podman::SCENARIOS,
         docker::SCENARIOS,
         containerd::SCENARIOS,

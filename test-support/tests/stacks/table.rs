@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use test_support::failure::{Context, Failure};
-use test_support::process::{self, Finished};
+use test_support::process::{self, Finished, PATIENCE, Running};
 use test_support::world::{HOST_V4, REMOTE_V4};
 use test_support::{Result, World, ensure, ensure_eq};
 
-use crate::engine::{Agent, Ask, Engine};
+use crate::engine::{Agent, Ask, Engine, wait_for};
 
 /// Longer than an engine takes for a container on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -37,6 +37,7 @@ const ROWS: &[Row] = &[
     Row { name: "a_port_is_published_at_one_address", run: publish },
     Row { name: "health_checks_by_exec_are_bypassed", run: exec },
     Row { name: "a_killed_container_leaves_its_port", run: killed },
+    Row { name: "a_policy_is_read_anew", run: reload },
     Row { name: "an_ordinary_user_inside_is_bypassed", run: user },
 ];
 
@@ -68,6 +69,16 @@ impl Bench<'_> {
             let _gone = process::run(&mut command, LIMIT)?;
         }
         Ok(())
+    }
+
+    /// A container that does nothing, and can be entered: its first process may run before its
+    /// runtime has written down that it does.
+    fn sleeping(&self, agent: &Agent, name: &str) -> Result<Running> {
+        let ask = Ask::new(name, &["/bin/sleep", "600"]);
+        let container = process::start(&mut self.engine.run(self.world, &ask)?)?;
+        wait_for(|| self.engine.exec(self.world, name, &["/bin/true"]), &container)
+            .context(agent.running.stderr())?;
+        Ok(container)
     }
 
     /// What `fx-client WORDS` says in a container.
@@ -169,10 +180,7 @@ fn publish(bench: &Bench<'_>) -> Result {
 fn exec(bench: &Bench<'_>) -> Result {
     let server = bench.world.serve_remote(&["0.0.0.0:0"])?;
     let agent = bench.agent(&[])?;
-    let script = ["/bin/sh", "-c", "echo ready; exec sleep 600"];
-    let mut container =
-        process::start(&mut bench.engine.run(bench.world, &Ask::new("exec", &script))?)?;
-    container.line("ready", LIMIT).context(agent.running.stderr())?;
+    let mut container = bench.sleeping(&agent, "exec")?;
     let connect = format!("connect={}", server.at(REMOTE_V4));
     let words = [&["/bin/fx-client", "sequence", "inet", &connect][..], &LOCAL].concat();
     // As a health check does, again and again.
@@ -204,6 +212,38 @@ fn killed(bench: &Bench<'_>) -> Result {
         ensure_eq!(steps[0]["result"], "ECONNREFUSED", "after round {round}: {steps}");
     }
     agent.says("ended")?;
+    agent.end()
+}
+
+fn reload(bench: &Bench<'_>) -> Result {
+    let server = bench.world.serve_remote(&["0.0.0.0:0"])?;
+    let file = bench.world.runtime_dir().join("reloaded.toml");
+    std::fs::write(&file, "")?;
+    let agent = bench.agent(&[&format!("--policy={}", file.display())])?;
+    let mut container = bench.sleeping(&agent, "reload")?;
+    let connect = format!("connect={}", server.at(REMOTE_V4));
+    let words = ["/bin/fx-client", "sequence", "inet", &connect];
+    let result = || -> Result<Value> {
+        let mut check = bench.engine.exec(bench.world, "reload", &words);
+        let said = process::run(&mut check, LIMIT)?.success().context(agent.running.stderr())?;
+        Ok(json_of(&said)?[0]["result"].clone())
+    };
+    ensure_eq!(result()?, "ok", "before");
+    for (policy, expected) in [("rules = [{ deny = \"any/tcp\" }]", "ENETUNREACH"), ("", "ok")] {
+        std::fs::write(&file, policy)?;
+        agent.running.signal(rustix::process::Signal::HUP)?;
+        let begin = std::time::Instant::now();
+        loop {
+            let result = result()?;
+            if result == expected {
+                break;
+            }
+            ensure!(begin.elapsed() < PATIENCE, "{policy:?}: {result}, {}", agent.running.stderr());
+        }
+    }
+    process::run(&mut bench.engine.kill(bench.world, "reload"), LIMIT)?.success()?;
+    container.wait(LIMIT)?;
+    bench.remove("reload")?;
     agent.end()
 }
 
