@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// engines that drop `listenerPath`. Takes the options on policy, publishing and UDP that `serve`
     /// is given.
     OciRuntime(OciArgs),
+    /// Say what of this machine stands in the way, and what to do about it. The exit status is 1 if
+    /// nothing can be bypassed.
+    Doctor(DoctorArgs),
     /// Say what a policy makes of destinations, and which part of it decides. UDP is bypassed only
     /// as far as --udp of the other commands says.
     Explain(ExplainArgs),
@@ -264,6 +267,17 @@ pub(crate) struct OciArgs {
     /// The runtime's own command line.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
     pub(crate) line: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Connect to this address: what the self-test runs.
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    pub(crate) connect: Option<std::net::SocketAddr>,
 }
 
 #[derive(Args, Debug)]

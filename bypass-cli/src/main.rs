@@ -11,6 +11,7 @@ mod args;
 mod audit;
 mod confine;
 mod daemon;
+mod doctor;
 mod drop_in;
 mod exit;
 mod explain;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         }
         Command::Profile(args) => profile::print(&args).map_err(Failure::new),
         Command::OciRuntime(args) => Ok(oci::oci_runtime(&args)),
+        Command::Doctor(args) => doctor::doctor(&args).map_err(Failure::new),
         Command::Explain(args) => explain::print(&args).map_err(Failure::new),
     };
     result.unwrap_or_else(|failure| failure.report())

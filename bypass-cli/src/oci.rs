@@ -130,7 +130,7 @@ fn traps(args: &OciArgs) -> Result<Traps, OciError> {
 /// Whether somebody serves the socket. A connection would be a hand-over that never comes, so one of
 /// another type is asked for, which the kernel refuses with EPROTOTYPE if there is a socket at all
 /// (`unix_find_other()`).
-fn listens(path: &Path) -> Result<(), Errno> {
+pub(crate) fn listens(path: &Path) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC;
     let asker = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     match rustix::net::connect(&asker, &SocketAddrUnix::new(path)?) {
@@ -156,7 +156,7 @@ fn runtime(asked: Option<&OsStr>) -> Result<PathBuf, OciError> {
     Ok(runtime)
 }
 
-fn in_path(name: &OsStr) -> Option<PathBuf> {
+pub(crate) fn in_path(name: &OsStr) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|dir| dir.join(name));
     found.into_iter().find(|path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok())

@@ -10,6 +10,7 @@ mod bundles;
 mod containerd;
 mod crowd;
 mod docker;
+mod doctor;
 mod engine;
 mod guides;
 mod image;
@@ -29,6 +30,7 @@ fn main() -> Result<ExitCode> {
         podman::SCENARIOS,
         docker::SCENARIOS,
         containerd::SCENARIOS,
+        doctor::SCENARIOS,
         guides::SCENARIOS,
     ])
 }
