@@ -5,7 +5,7 @@
 static void attack(void) {
     int accepted, client = own_connection(&accepted), fd = client;
     (void)client;
-    int copy = must(dup(fd), "dup");
+    put_by(fd);
     must(unspec(fd), "connect(AF_UNSPEC)");
-    reach(copy);
+    reach(fetched());
 }

@@ -87,9 +87,8 @@ impl Environment {
             (Self::Run, _) => !matches!(layer, Layer::Profile),
             (_, Layer::Udp) => false,
             (Self::Published, _) => !matches!(layer, Layer::Profile),
-            // The first namespace that is seen is taken for the container's. Its own keep the
-            // supervisor out of its sight, confined or not.
-            (_, Layer::Landlock | Layer::Init | Layer::Confine | Layer::Nested) => false,
+            // Its own namespaces keep the supervisor out of its sight, confined or not.
+            (_, Layer::Landlock | Layer::Init | Layer::Confine) => false,
             (
                 Self::Eight,
                 Layer::FastOpen

@@ -10,6 +10,7 @@ use test_support::world::REMOTE_V4;
 use test_support::{Result, World, ensure, ensure_eq};
 
 use crate::client::reported;
+use crate::repl::Repl;
 use crate::serve::{Agent, CRUN};
 
 pub(crate) const SCENARIOS: Group = (
@@ -63,18 +64,20 @@ fn owner(pid: u32) -> Result<u32> {
     Ok(fs::metadata(format!("/proc/{pid}/environ"))?.uid())
 }
 
-/// What is printed once a command runs, which waits for its standard input to end then.
-const WAITS: [&str; 3] = ["sh", "-c", "echo ready; read end"];
+/// A program under `run` of which a call has been answered: the supervisor is as it stays. A command
+/// may run before that.
+fn answered(world: &World, options: &[&str]) -> Result<Repl> {
+    let mut inside = Repl::bypassed(world, options)?;
+    inside.ask(&format!("sequence inet connect={REMOTE_V4}:1"))?;
+    Ok(inside)
+}
 
 fn of_run(world: &World) -> Result {
     for (options, threads) in [(&[][..], 2), (&["-p", "127.0.0.1:8071:53/udp"], 3)] {
-        let mut running = process::start_interactive(world.bypass(options)?.args(WAITS))?;
-        running.line("ready", PATIENCE)?;
-        expect_confined(running.pid(), threads)?;
+        expect_confined(answered(world, options)?.running.pid(), threads)?;
     }
-    let off = ["--confine", "off"];
-    let mut running = process::start_interactive(world.bypass(&off)?.args(WAITS))?;
-    running.line("ready", PATIENCE)?;
+    let inside = answered(world, &["--confine", "off"])?;
+    let running = &inside.running;
     expect_threads(running.pid(), "Seccomp", "0", 2)?;
     ensure_eq!(owner(running.pid())?, world.uid(), "owner without confinement");
     let (_, report) = reported(world, &[], &["sequence", "inet"])?;
