@@ -110,6 +110,10 @@ impl<K: Kernel> Engine<K> {
         // A host socket that is replaced is of no use any more, so it is not put back.
         let of_host = id.netns_cookie == Some(self.facts.host_netns);
         let beside = if of_host { Beside::Nobody } else { k.take_beside(tid, id) };
+        // Whatever was read of its processes counts only if it still waits.
+        if !of_host && !k.is_alive(note) {
+            return Exchanged::Gone;
+        }
         match beside {
             Beside::Keeps(old) => {
                 return self.put_all_back(k, note, tid, &done, old, Reason::Shared);
@@ -134,7 +138,6 @@ impl<K: Kernel> Engine<K> {
         old: K::Sock,
         reason: Reason,
     ) -> Exchanged<K::Sock> {
-        // What was taken of another process counts only if the target still waits.
         if !k.is_alive(note) {
             return Exchanged::Gone;
         }

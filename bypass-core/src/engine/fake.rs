@@ -137,6 +137,8 @@ pub(super) struct Fake {
     /// The fault comes with the second of them.
     pub(super) second_transplant_fails: bool,
     pub(super) dies_after_install: bool,
+    /// The thread ends while others are looked at.
+    pub(super) dies_meanwhile: bool,
     pub(super) strict: Strict,
 }
 
@@ -195,6 +197,7 @@ impl Default for Fake {
             in_sight: None,
             second_transplant_fails: false,
             dies_after_install: false,
+            dies_meanwhile: false,
             strict: Strict::default(),
         }
     }

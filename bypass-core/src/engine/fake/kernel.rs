@@ -423,6 +423,9 @@ impl Kernel for Fake {
     fn take_beside(&mut self, _tid: i32, _id: &Identity) -> Beside<usize> {
         self.meanwhile();
         self.strict.reads();
+        if std::mem::take(&mut self.dies_meanwhile) {
+            self.faults.insert(Fault::Dead);
+        }
         let keeps = self.in_sight.filter(|sock| self.beside.contains(sock));
         keeps.map_or(Beside::Nobody, Beside::Keeps)
     }

@@ -117,3 +117,17 @@ fn a_target_that_goes_in_the_middle_is_not_answered() {
     assert_eq!(scene.connect(REMOTE), None);
     assert_eq!(scene.counted("gone", "allowed"), 1);
 }
+
+#[test]
+fn what_is_found_beside_a_target_that_goes_counts_for_nothing() {
+    for in_flight in [false, true] {
+        let mut scene = Scene::new();
+        let old = scene.k.table[&FD];
+        let others = if in_flight { &mut scene.k.in_flight } else { &mut scene.k.beside };
+        others.insert(old);
+        scene.k.dies_meanwhile = true;
+        assert_eq!(scene.connect(REMOTE), None);
+        assert_eq!(scene.counted("gone", "allowed"), 1);
+        assert_eq!(scene.stats.snapshot().parted, 0);
+    }
+}
