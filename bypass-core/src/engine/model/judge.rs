@@ -163,6 +163,12 @@ impl Judge {
             Verdict::Leave(Reason::HostLoopback) => Err("the host's loopback"),
             Verdict::Leave(Reason::NotAllowed) => Err("not allowed"),
             Verdict::Leave(_) if server => Ok(()),
+            // Connected before an address was added, it stays what it is.
+            Verdict::Leave(Reason::OwnNetwork | Reason::NetworksUnknown)
+                if held && sock.peer == Some(to) =>
+            {
+                Ok(())
+            }
             Verdict::Leave(_) => Err("left to the container"),
             Verdict::Bypass => match k.egress(dest.ip, dest.scope_id) {
                 Egress::Loopback if self.facts.policy.allows_host_loopback() => Ok(()),

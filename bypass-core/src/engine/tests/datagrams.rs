@@ -518,3 +518,22 @@ fn sends_of_other_sockets_go_on() {
     assert_eq!(scene.k.host_connects, []);
     assert_eq!(scene.k.sent, []);
 }
+
+#[test]
+fn what_is_connected_outlives_a_change_of_the_containers_networks() {
+    let mut scene = scene(Udp::All);
+    let policy = Policy::builder().ignore_own_networks(true).build();
+    scene.engine.facts.policy = Arc::new(policy);
+    scene.k.own_networks = Some([].into());
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    let held = scene.held();
+    scene.k.own_networks = None;
+    // It names nobody.
+    let (name, data) = (ForeignAddr::new(0), ForeignAddr::new(0));
+    let message = Message::To { name, name_len: 0, data, len: 3, flags: 0 };
+    scene.call(7, Call::Send { fd: FD, message });
+    assert_eq!((scene.held(), scene.k.at(FD).netns), (held, HOST));
+    // To name the same address is to ask anew.
+    scene.send_to(REMOTE);
+    assert_eq!(scene.k.at(FD).netns, CONTAINER);
+}
