@@ -99,6 +99,10 @@ parity: setup-parity ## Programs run natively and under run, and compared: rando
 	scripts/parity-suites $${CARGO_TARGET_DIR:-target}/parity
 	$(CARGO) run --quiet --package test-support --bin parity -- $(ARGS)
 
+openapi: setup-test ## Hold docs/openapi.yaml against the daemon, with requests that schemathesis makes up
+	$(CARGO) build --workspace --bins
+	scripts/openapi
+
 soak: setup-programs ## Tests for leaks, 20 times as long as in CI, about 20 minutes, and as long with all programs; SOAK=N
 	$(CARGO) build --workspace --bins
 	BYPASS_REQUIRE=e2e BYPASS_SOAK=$(SOAK) $(CARGO) test --workspace --test e2e -- leave_nothing
