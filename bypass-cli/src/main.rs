@@ -9,6 +9,7 @@
 
 mod args;
 mod audit;
+mod channel;
 mod confine;
 mod daemon;
 mod doctor;

@@ -11,8 +11,9 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
 use super::api::{Spec, SpecError, Status};
-use super::channel::{Bypass, Channel, Received, Reply, Request};
+use super::message::{Bypass, Numbered, Reply, Request};
 use super::stand_in::StandIn;
+use crate::channel::Channel;
 use crate::exit;
 use crate::serve::{EndpointError, SocketPathError, listen, socket_path};
 
@@ -196,14 +197,15 @@ impl Supervisor {
         self.number += 1;
         let number = self.number;
         // There is never more than one request under way, which its buffer has room for.
-        self.channel.send(number, request, fd).map_err(BypassError::Supervisor)?;
+        let numbered = Numbered { number, message: request };
+        self.channel.send(&numbered, fd).map_err(BypassError::Supervisor)?;
         let answered = tokio::time::timeout(ANSWERED_WITHIN, async {
             loop {
-                let receive = || self.channel.receive::<Reply>();
+                let receive = || self.channel.receive::<Numbered<Reply>>();
                 match self.ready.async_io(Interest::READABLE, receive).await? {
                     // To a request that was given up.
-                    Some(Received { number: of, .. }) if of < number => {}
-                    Some(Received { message, .. }) => return Ok(message),
+                    Some((Numbered { number: of, .. }, _)) if of < number => {}
+                    Some((Numbered { message, .. }, _)) => return Ok(message),
                     None => return Err(io::ErrorKind::ConnectionReset.into()),
                 }
             }

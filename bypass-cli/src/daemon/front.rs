@@ -14,9 +14,9 @@ use tokio::task::LocalSet;
 
 use super::DaemonError;
 use super::bypasses::Bypasses;
-use super::channel::Channel;
 use super::http::{self, Api, State};
 use crate::args::DaemonArgs;
+use crate::channel::Channel;
 use crate::serve::{PidFile, listen, path_or};
 
 const API_NAME: &str = "bypass4netnsd.sock";

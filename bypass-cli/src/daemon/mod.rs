@@ -16,10 +16,10 @@
 
 mod api;
 mod bypasses;
-mod channel;
 mod front;
 mod http;
 mod interfaces;
+mod message;
 mod stand_in;
 mod supervise;
 
@@ -31,8 +31,9 @@ use std::process::{Child, Command as Process, ExitCode};
 
 use clap::Parser as _;
 
-use self::channel::{Channel, Reply};
+use self::message::{Numbered, Reply};
 use crate::args::{Cli, Command, DaemonArgs};
+use crate::channel::Channel;
 use crate::log::{self, Place};
 use crate::serve::{EndpointError, SocketPathError};
 
@@ -79,7 +80,8 @@ pub(crate) fn stage() -> Option<ExitCode> {
     let line = [OsString::from("bypass-cli")].into_iter().chain(args);
     let Command::Daemon(args) = Cli::try_parse_from(line).ok()?.command else { return None };
     if let Err(error) = log::init(&args.log, place(&args, both)) {
-        channel.send(0, &Reply::Failed { what: crate::exit::chain(&error) }, None).ok();
+        let message = Reply::Failed { what: crate::exit::chain(&error) };
+        channel.send(&Numbered { number: 0, message }, None).ok();
         return Some(ExitCode::FAILURE);
     }
     Some(supervise::supervise(&args, &channel))
@@ -118,7 +120,8 @@ fn start_supervisor(line: &[OsString], both: bool) -> Result<(Channel, Child), D
         .spawn()
         .map_err(call("starting the supervisor"))?;
     drop(theirs);
-    match ours.receive().map_err(call("recv"))?.map(|received| received.message) {
+    let received = ours.receive::<Numbered<Reply>>().map_err(call("recv"))?;
+    match received.map(|(numbered, _)| numbered.message) {
         Some(Reply::Ready) => Ok((ours, child)),
         Some(Reply::Failed { what }) => {
             child.wait().ok();

@@ -16,9 +16,10 @@ use bypass_core::{
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use super::channel::{Bypass, Channel, Received, Reply, Request};
+use super::message::{Bypass, Numbered, Reply, Request};
 use crate::args::DaemonArgs;
 use crate::audit::{AuditLog, Auditing};
+use crate::channel::Channel;
 use crate::confine::{Confinement, Needs, Role};
 use crate::policy::Policies;
 use crate::serve::{
@@ -43,7 +44,8 @@ pub(super) fn supervise(args: &DaemonArgs, channel: &Channel) -> ExitCode {
         Err(error) => {
             let what = exit::chain(&error);
             // The other process tells it. Where that has gone, nobody waits for us.
-            channel.send(0, &Reply::Failed { what }, None).ok();
+            let message = Reply::Failed { what };
+            channel.send(&Numbered { number: 0, message }, None).ok();
             ExitCode::from(exit::OWN_FAILURE)
         }
     }
@@ -117,7 +119,7 @@ enum BypassError {
 impl Supervision<'_> {
     fn serve(&mut self, channel: &Channel) -> Result<(), ServeError> {
         channel
-            .send(0, &Reply::Ready, None)
+            .send(&Numbered { number: 0, message: Reply::Ready }, None)
             .map_err(|source| ServeError::Call { call: "send", source })?;
         let mut told = Some(channel);
         let mut pause = None;
@@ -187,7 +189,7 @@ impl Supervision<'_> {
 
     /// False if nobody is there to be obeyed any more.
     fn obey(&mut self, channel: &Channel) -> bool {
-        let Received { number, message, fd } = match channel.receive() {
+        let (Numbered { number, message }, fd) = match channel.receive() {
             Ok(Some(received)) => received,
             Ok(None) => return false,
             Err(error) => {
@@ -209,7 +211,7 @@ impl Supervision<'_> {
                 Reply::Done
             }
         };
-        channel.send(number, &reply, None).is_ok()
+        channel.send(&Numbered { number, message: reply }, None).is_ok()
     }
 
     fn start(&mut self, bypass: Bypass, socket: Option<OwnedFd>) -> Result<(), BypassError> {

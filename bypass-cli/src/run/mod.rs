@@ -24,12 +24,13 @@ use serde::Serialize;
 
 pub(crate) use self::landlock::Landlock;
 use self::network::Attached;
-use self::plan::{Control, Message, Plan};
+use self::plan::{Message, Plan};
 use self::resolver::{Reach, Resolver};
 use self::signals::Signals;
 pub(crate) use self::steps::stage;
 use crate::args::RunArgs;
 use crate::audit::{AuditLog, AuditLogError, Auditing};
+use crate::channel::Channel;
 use crate::confine::{ConfineError, Confined, Confinement, Needs, Role};
 use crate::exit;
 use crate::limits;
@@ -145,7 +146,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         }
     };
     let (control, theirs) =
-        Control::pair().map_err(|source| RunError::Call { call: "socketpair", source })?;
+        Channel::pair().map_err(|source| RunError::Call { call: "socketpair", source })?;
     let parent = std::process::id();
     let plan = Plan { control: 0, parent, map_root: args.map_root, traps, resolv_conf };
     let child = steps::step(0, &plan, &theirs, &args.command)
@@ -215,7 +216,7 @@ struct Session<'a> {
     /// Taken by the one listener that is accepted.
     settings: Option<Settings>,
     ports: Ports,
-    control: Control,
+    control: Channel,
     child: Child,
     network: Option<Attached>,
     /// A process in the container's namespaces.
@@ -279,7 +280,8 @@ impl Session<'_> {
             (Message::Namespaces { pid }, _) if self.network.is_none() => {
                 self.network = network::attach(self.args.net, pid, self.host_loopback)?;
                 self.inner = PidFd::open(pid.cast_signed()).ok();
-                self.control.go().map_err(|source| RunError::Call { call: "sendmsg", source })?;
+                plan::go(&self.control)
+                    .map_err(|source| RunError::Call { call: "sendmsg", source })?;
             }
             (Message::Listener { netns_cookie, landlock, signals }, Some(fd)) => {
                 // A second one could only come from a step that the command took over.

@@ -10,24 +10,20 @@
 //!            mount        /proc   then execve
 //! ```
 //!
-//! All of them hold one end of the same SOCK_SEQPACKET pair, whose other end is the
-//! parent's; the last loses it by execve. A message is one packet of JSON, with at most
-//! one descriptor beside it.
+//! All of them hold one end of the same [`Channel`], whose other end is the parent's; the last
+//! loses it by execve.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::net::SendFlags;
 use serde::{Deserialize, Serialize};
 
 use super::landlock::Landlock;
+use crate::channel::Channel;
 use crate::filter::Traps;
 
 /// The names under which the steps are started; no command of the user's.
 pub(super) const STEPS: [&str; 3] = ["<namespace>", "<init>", "<command>"];
-
-/// Longest message, far beyond what any of them needs.
-const MAX_MESSAGE: usize = 4096;
 
 /// What the steps need to know, handed on from each to the next.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,69 +60,15 @@ pub(super) enum Message {
 /// From the parent to the first step: carry on.
 pub(super) const GO: &[u8] = b"go";
 
-/// One end of the pair.
-#[derive(Debug)]
-pub(super) struct Control(OwnedFd);
-
-impl Control {
-    pub(super) fn pair() -> io::Result<(Self, Self)> {
-        let (ours, theirs) = rustix::net::socketpair(
-            rustix::net::AddressFamily::UNIX,
-            rustix::net::SocketType::SEQPACKET,
-            rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )?;
-        Ok((Self(ours), Self(theirs)))
-    }
-
-    /// The end that was inherited under this number.
-    pub(super) fn inherited(number: i32) -> io::Result<Self> {
-        crate::inherited::take(number).map(Self)
-    }
-
-    /// Makes the end survive one execve; returns its number.
-    pub(super) fn pass_on(&self) -> io::Result<i32> {
-        rustix::io::fcntl_setfd(&self.0, rustix::io::FdFlags::empty())?;
-        Ok(self.0.as_raw_fd())
-    }
-
-    pub(super) fn send(&self, message: &Message, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let json = serde_json::to_vec(message)?;
-        match fd {
-            Some(fd) => seccomp_notify::pass_fd(&self.0, fd, &json).map_err(io::Error::other)?,
-            None => {
-                rustix::net::send(&self.0, &json, SendFlags::NOSIGNAL)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The next message; `None` when no step is left.
-    pub(super) fn receive(&self) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
-        let mut buf = [0; MAX_MESSAGE];
-        let (len, fd) = seccomp_notify::take_fd(&self.0, &mut buf).map_err(io::Error::other)?;
-        if len == 0 {
-            return Ok(None);
-        }
-        let message = serde_json::from_slice(buf.get(..len).unwrap_or_default())?;
-        Ok(Some((message, fd)))
-    }
-
-    pub(super) fn go(&self) -> io::Result<()> {
-        rustix::net::send(&self.0, GO, SendFlags::NOSIGNAL)?;
-        Ok(())
-    }
-
-    /// Waits for [`go`](Self::go). False if the parent has gone.
-    pub(super) fn wait_for_go(&self) -> io::Result<bool> {
-        let mut buf = [0; GO.len()];
-        let (len, _) = rustix::net::recv(&self.0, &mut buf, rustix::net::RecvFlags::empty())?;
-        Ok(len == GO.len())
-    }
+/// Lets the first step carry on.
+pub(super) fn go(control: &Channel) -> io::Result<()> {
+    rustix::net::send(control, GO, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
-impl AsFd for Control {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+/// Waits for [`go`]. False if the parent has gone.
+pub(super) fn wait_for_go(control: &Channel) -> io::Result<bool> {
+    let mut buf = [0; GO.len()];
+    let (len, _) = rustix::net::recv(control, &mut buf, rustix::net::RecvFlags::empty())?;
+    Ok(len == GO.len())
 }

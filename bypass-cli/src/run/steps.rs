@@ -14,8 +14,9 @@ use rustix::process::{DumpableBehavior, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccomp_notify::Listener;
 
-use super::plan::{Control, Message, Plan, STEPS};
+use super::plan::{Message, Plan, STEPS, wait_for_go};
 use super::{landlock, network, resolver};
+use crate::channel::Channel;
 use crate::confine;
 use crate::exit;
 use crate::filter::{Traps, filter};
@@ -65,7 +66,7 @@ pub(crate) fn stage() -> Option<ExitCode> {
     let step = STEPS.iter().position(|step| *step == name)?;
     let plan: Plan = serde_json::from_str(args.next()?.to_str()?).ok()?;
     let command: Vec<OsString> = args.collect();
-    let control = Control::inherited(plan.control).ok()?;
+    let control = Channel::inherited(plan.control).ok()?;
     let result = match step {
         0 => namespace(&control, &plan, &command),
         1 => init(&control, &plan, &command),
@@ -83,7 +84,7 @@ pub(crate) fn stage() -> Option<ExitCode> {
 pub(super) fn step(
     index: usize,
     plan: &Plan,
-    control: &Control,
+    control: &Channel,
     command: &[OsString],
 ) -> io::Result<Child> {
     let plan = Plan { control: control.pass_on()?, ..plan.clone() };
@@ -96,7 +97,7 @@ pub(super) fn step(
 }
 
 /// Step 1: makes the namespaces and what belongs into them.
-fn namespace(control: &Control, plan: &Plan, command: &[OsString]) -> Result<ExitCode, StepError> {
+fn namespace(control: &Channel, plan: &Plan, command: &[OsString]) -> Result<ExitCode, StepError> {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     nix::sched::unshare(
         CloneFlags::CLONE_NEWUSER
@@ -125,7 +126,7 @@ fn namespace(control: &Control, plan: &Plan, command: &[OsString]) -> Result<Exi
 
     let pid = std::process::id();
     control.send(&Message::Namespaces { pid }, None).map_err(StepError::Control)?;
-    if !control.wait_for_go().map_err(StepError::Control)? {
+    if !wait_for_go(control).map_err(StepError::Control)? {
         return Err(StepError::Orphaned);
     }
     // Whoever has attached a network has looked at us, and nobody else is to.
@@ -143,7 +144,7 @@ fn namespace(control: &Control, plan: &Plan, command: &[OsString]) -> Result<Exi
 }
 
 /// Step 2: is pid 1 inside, so that whatever the command leaves behind ends with it.
-fn init(control: &Control, plan: &Plan, command: &[OsString]) -> Result<ExitCode, StepError> {
+fn init(control: &Channel, plan: &Plan, command: &[OsString]) -> Result<ExitCode, StepError> {
     // Inside, the parent's number shows as 0 as long as it is there.
     die_with(0)?;
     rustix::mount::mount(
@@ -183,7 +184,7 @@ fn init(control: &Control, plan: &Plan, command: &[OsString]) -> Result<ExitCode
 
 /// Step 3: puts on the layers and becomes the command.
 fn run_command(
-    control: &Control,
+    control: &Channel,
     plan: &Plan,
     command: &[OsString],
 ) -> Result<ExitCode, StepError> {
