@@ -1,22 +1,23 @@
 //! The real [`Kernel`]: one system call, or a few, behind each step of the engine.
 
+mod registrations;
 mod sight;
 mod status;
 mod steps;
+mod waits;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netns_socket::epoll::{self as epoll_watch, EpollError, Surgeon};
+use netns_socket::epoll::{EpollError, Surgeon};
 use netns_socket::{
-    Captured, Domain, Egress, FileFlags, Identity, Kind, Namespace, Part, PidFd, SockOptError,
-    SocketSpec, SocketState, Taken, TcpState,
+    Captured, Domain, Egress, FileFlags, Identity, Kind, Namespace, Part, SockOptError, SocketSpec,
+    SocketState, Taken, TcpState,
 };
-use rustix::event::{PollFd, PollFlags, epoll, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use seccomp_notify::{AddFd, AddFdOutcome, Errno, Notification, Reply, ReplyOutcome};
 use sockaddr_inspect::msghdr::PayloadError;
@@ -25,8 +26,11 @@ use sockaddr_inspect::{
     WriteError, WriteMemory as _,
 };
 
+use self::registrations::Watched;
 use self::sight::Sight;
 use self::steps::{NOWHERE, connect_at_once, step, without_waiting};
+pub(crate) use self::waits::Event;
+use self::waits::Waits;
 use crate::audit::AuditedProcess;
 use crate::call::Message;
 use crate::engine::{
@@ -49,9 +53,6 @@ const NO_TIME: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv
 /// RFC 9293
 const IPPROTO_TCP: i32 = 6;
 
-/// Events taken from the kernel at a time.
-const EVENTS: usize = 64;
-
 /// The world as the kernel shows it to one container's thread.
 ///
 /// What goes wrong here is counted with a reason and logged at debug only: the container can
@@ -68,18 +69,7 @@ pub(crate) struct Live {
     surgeon: Option<Surgeon>,
     /// The socket that is being replaced.
     sight: Sight,
-    epoll: OwnedFd,
-    /// The threads of parked calls, to notice their end.
-    watched: HashMap<Token, PidFd>,
-}
-
-/// What happened to a parked call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// Its connection has ended, one way or the other.
-    Ready(Token),
-    /// Its thread has.
-    Exited(Token),
+    waits: Waits,
 }
 
 impl Live {
@@ -90,7 +80,6 @@ impl Live {
         own: OwnNamespace,
         epolls_told: bool,
     ) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self {
             host,
             ports,
@@ -100,23 +89,18 @@ impl Live {
             targets: Targets::new(epolls_told),
             surgeon: None,
             sight: Sight::default(),
-            epoll,
-            watched: HashMap::new(),
+            waits: Waits::new()?,
         })
     }
 
     /// Readable when [`events`](Self::events) has something to tell.
     pub(crate) fn epoll(&self) -> &OwnedFd {
-        &self.epoll
+        self.waits.epoll()
     }
 
-    pub(crate) fn events(&mut self) -> Vec<Event> {
-        let mut events = Vec::with_capacity(EVENTS);
-        let spare = rustix::buffer::spare_capacity(&mut events);
-        if epoll::wait(&self.epoll, spare, Some(&NO_TIME)).is_err() {
-            return Vec::new();
-        }
-        events.iter().map(|event| Event::of(event.data.u64())).collect()
+    /// What happened to parked calls.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.waits.events()
     }
 }
 
@@ -148,83 +132,12 @@ impl Live {
         if !self.targets.are_told() && self.is_blocking(old) {
             return Ok(true);
         }
-        let watched = Watched { number, old, new };
-        if let Some(numbers) = self.targets.epolls(tid)? {
-            for at in numbers {
-                if !watched.transplant(tid, *at, &mut self.surgeon)? {
-                    return Ok(false);
-                }
-            }
-        }
-        for (process, numbers) in self.targets.other_epolls(tid) {
-            for at in numbers {
-                // One that cannot be looked at is not known to watch it.
-                if epoll_watch::watches_in(process, *at, old, number).unwrap_or(false) {
-                    watched.transplant(process, *at, &mut self.surgeon)?;
-                }
-            }
-        }
-        Ok(true)
+        Watched { number, old, new }.transplant(tid, &mut self.targets, &mut self.surgeon)
     }
 
     /// The pin of a host socket is ours and no part of what the application made of it.
     fn is_pinned(&self, id: &Identity) -> bool {
         id.netns_cookie == Some(self.host.netns)
-    }
-}
-
-/// A socket that may be registered with epolls under a number, and the one that takes its place.
-struct Watched<'a> {
-    number: u32,
-    old: &'a OwnedFd,
-    new: &'a OwnedFd,
-}
-
-impl Watched<'_> {
-    /// Has an epoll of this thread watch the new one too, if it watches the old one. False if it is
-    /// none.
-    fn transplant(
-        &self,
-        tid: i32,
-        at: i32,
-        surgeon: &mut Option<Surgeon>,
-    ) -> Result<bool, EpollError> {
-        match epoll_watch::watches_in(tid, at, self.old, self.number) {
-            Ok(false) => return Ok(true),
-            Ok(true) => {}
-            Err(EpollError::KcmpCall { source: Errno::INVAL | Errno::BADF }) => return Ok(false),
-            // Built without kcmp: the list of all that it watches tells as well.
-            Err(EpollError::KcmpCall { source: Errno::NOSYS }) => {}
-            Err(error) => return Err(error),
-        }
-        let taken = PidFd::open(tid).ok().and_then(|target| target.take_fd(at).ok());
-        let Some(Taken::Fd(ep)) = taken else { return Ok(false) };
-        let Some(registration) = epoll_watch::registration(&ep, self.old, self.number)? else {
-            return Ok(true);
-        };
-        let surgeon = match surgeon {
-            Some(surgeon) => surgeon,
-            None => surgeon.insert(Surgeon::start()?),
-        };
-        match surgeon.register(&ep, self.new, self.number, registration) {
-            // By another descriptor of the same epoll: programs duplicate them.
-            Ok(()) | Err(EpollError::EpollCtlCall { source: Errno::EXIST }) => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-impl Event {
-    fn data(self) -> epoll::EventData {
-        epoll::EventData::new_u64(match self {
-            Self::Ready(Token(token)) => u64::from(token) << 1,
-            Self::Exited(Token(token)) => (u64::from(token) << 1) | 1,
-        })
-    }
-
-    fn of(data: u64) -> Self {
-        let token = Token(u32::try_from(data >> 1).unwrap_or(u32::MAX));
-        if data & 1 == 0 { Self::Ready(token) } else { Self::Exited(token) }
     }
 }
 
@@ -638,27 +551,11 @@ impl Kernel for Live {
     }
 
     fn watch(&mut self, token: Token, tid: i32, sock: &OwnedFd) -> bool {
-        let Ok(pidfd) = PidFd::open(tid) else { return false };
-        // By edges: a socket that the target keeps ready does not keep us busy.
-        let edge = epoll::EventFlags::OUT | epoll::EventFlags::ET;
-        let exit = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        if epoll::add(&self.epoll, sock, Event::Ready(token).data(), edge).is_err() {
-            return false;
-        }
-        if epoll::add(&self.epoll, &pidfd, Event::Exited(token).data(), exit).is_err() {
-            epoll::delete(&self.epoll, sock).ok();
-            return false;
-        }
-        self.watched.insert(token, pidfd);
-        true
+        self.waits.watch(token, tid, sock)
     }
 
     fn unwatch(&mut self, token: Token, sock: &OwnedFd) {
-        // The target holds the socket too, so closing our descriptor would not end it.
-        epoll::delete(&self.epoll, sock).ok();
-        if let Some(pidfd) = self.watched.remove(&token) {
-            epoll::delete(&self.epoll, &pidfd).ok();
-        }
+        self.waits.unwatch(token, sock);
     }
 }
 
@@ -678,19 +575,5 @@ fn lost(error: &FetchError) -> Lost {
         FetchError::Gone => Lost::Gone,
         FetchError::Denied => Lost::Denied,
         error => Lost::Errno(error.errno().map_or(Errno::FAULT, Errno::from_raw_os_error)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_survive_their_encoding() {
-        for event in
-            [Event::Ready(Token(0)), Event::Exited(Token(7)), Event::Ready(Token(u32::MAX))]
-        {
-            assert_eq!(Event::of(event.data().u64()), event);
-        }
     }
 }

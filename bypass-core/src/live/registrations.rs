@@ -1,0 +1,75 @@
+//! Epolls that watch a socket, and are to watch the one that takes its place.
+
+use std::os::fd::OwnedFd;
+
+use netns_socket::epoll::{self, EpollError, Surgeon};
+use netns_socket::{PidFd, Taken};
+use seccomp_notify::Errno;
+
+use crate::targets::Targets;
+
+/// A socket that may be registered with epolls under a number, and the one that takes its place.
+pub(super) struct Watched<'a> {
+    pub(super) number: u32,
+    pub(super) old: &'a OwnedFd,
+    pub(super) new: &'a OwnedFd,
+}
+
+impl Watched<'_> {
+    /// Has every epoll that is looked at watch the new one too, if it watches the old one. False if a
+    /// number that was an epoll's of this thread is so no longer.
+    pub(super) fn transplant(
+        &self,
+        tid: i32,
+        targets: &mut Targets,
+        surgeon: &mut Option<Surgeon>,
+    ) -> Result<bool, EpollError> {
+        if let Some(numbers) = targets.epolls(tid)? {
+            for at in numbers {
+                if !self.transplant_at(tid, *at, surgeon)? {
+                    return Ok(false);
+                }
+            }
+        }
+        for (process, numbers) in targets.other_epolls(tid) {
+            for at in numbers {
+                // One that cannot be looked at is not known to watch it.
+                if epoll::watches_in(process, *at, self.old, self.number).unwrap_or(false) {
+                    self.transplant_at(process, *at, surgeon)?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The same for one epoll of this thread. False if it is none.
+    fn transplant_at(
+        &self,
+        tid: i32,
+        at: i32,
+        surgeon: &mut Option<Surgeon>,
+    ) -> Result<bool, EpollError> {
+        match epoll::watches_in(tid, at, self.old, self.number) {
+            Ok(false) => return Ok(true),
+            Ok(true) => {}
+            Err(EpollError::KcmpCall { source: Errno::INVAL | Errno::BADF }) => return Ok(false),
+            // Built without kcmp: the list of all that it watches tells as well.
+            Err(EpollError::KcmpCall { source: Errno::NOSYS }) => {}
+            Err(error) => return Err(error),
+        }
+        let taken = PidFd::open(tid).ok().and_then(|target| target.take_fd(at).ok());
+        let Some(Taken::Fd(ep)) = taken else { return Ok(false) };
+        let Some(registration) = epoll::registration(&ep, self.old, self.number)? else {
+            return Ok(true);
+        };
+        let surgeon = match surgeon {
+            Some(surgeon) => surgeon,
+            None => surgeon.insert(Surgeon::start()?),
+        };
+        match surgeon.register(&ep, self.new, self.number, registration) {
+            // By another descriptor of the same epoll: programs duplicate them.
+            Ok(()) | Err(EpollError::EpollCtlCall { source: Errno::EXIST }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
