@@ -488,8 +488,8 @@ impl Kernel for Live {
         false
     }
 
-    fn keep_in_sight(&mut self, old: &OwnedFd) {
-        self.sight.keep(old);
+    fn keep_in_sight(&mut self, old: &OwnedFd) -> bool {
+        self.sight.keep(old)
     }
 
     fn let_go(&mut self, old: OwnedFd) -> bool {

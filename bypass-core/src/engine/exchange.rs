@@ -55,7 +55,9 @@ impl<K: Kernel> Engine<K> {
         if !k.transplant(tid, fd, &old, new) {
             return Exchanged::Refused(old, Reason::Epoll);
         }
-        k.keep_in_sight(&old);
+        if !k.keep_in_sight(&old) {
+            return Exchanged::Refused(old, Reason::HostSocket);
+        }
         match k.install(note, tid, fd, new) {
             Installed::Done => {}
             Installed::Gone => return Exchanged::Gone,

@@ -63,6 +63,7 @@ pub(super) enum Fault {
     TwinMake,
     Finish,
     Transplant,
+    Sight,
     InstallGone,
     InstallRefused,
     AnswerGone,

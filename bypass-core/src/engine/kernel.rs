@@ -271,8 +271,10 @@ pub(crate) trait Kernel {
     /// Has every epoll of the target that watches `old` under `fd` watch `new` under it as
     /// well. The registration of `old` ends with its file. False if that failed.
     fn transplant(&mut self, tid: i32, fd: i32, old: &Self::Sock, new: &Self::Sock) -> bool;
-    /// Keeps watch over the file of a socket that is to be replaced, for the next three.
-    fn keep_in_sight(&mut self, old: &Self::Sock);
+    /// Keeps watch over the file of a socket that is to be replaced, for the next three. False if
+    /// that failed: then nobody would know who else has it.
+    #[must_use]
+    fn keep_in_sight(&mut self, old: &Self::Sock) -> bool;
     /// Closes our descriptor of it. True if it is open all the same: somebody else has it.
     fn let_go(&mut self, old: Self::Sock) -> bool;
     /// Whether somebody else still has it.

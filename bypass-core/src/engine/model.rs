@@ -452,7 +452,7 @@ const MULTIPLEXED: [Multiplexed; 5] = [
     Multiplexed::GetSockName,
     Multiplexed::GetPeerName,
 ];
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 17] = [
     Fault::Take(Fail::Gone),
     Fault::Take(Fail::Denied),
     Fault::Take(Fail::Bad),
@@ -469,4 +469,5 @@ const FAULTS: [Fault; 16] = [
     Fault::InstallRefused,
     Fault::AnswerGone,
     Fault::Watch,
+    Fault::Sight,
 ];

@@ -454,6 +454,7 @@ fn every_fault_leaves_the_socket_in_the_container_or_ends_the_call() {
         Fault::TwinMake,
         Fault::Finish,
         Fault::Transplant,
+        Fault::Sight,
         Fault::InstallGone,
         Fault::InstallRefused,
     ];
@@ -539,6 +540,7 @@ fn any_call() -> impl Strategy<Value = (i32, u8, u8, Option<Fault>)> {
             Fault::TwinMake,
             Fault::Finish,
             Fault::Transplant,
+            Fault::Sight,
             Fault::InstallGone,
             Fault::InstallRefused,
             Fault::AnswerGone,

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use netns_socket::holders::{self, Witness};
-use netns_socket::{Identity, PidFd, Taken};
+use netns_socket::{Identity, PidFd, Taken, VigilError};
 
 use crate::engine::Beside;
 
@@ -24,20 +24,26 @@ pub(super) struct Sight {
 }
 
 impl Sight {
-    /// If that fails, the socket is taken to have no other holder.
-    pub(super) fn keep(&mut self, socket: impl AsFd) {
+    /// Looks after this one from now on. False where that fails, such as for lack of descriptors.
+    pub(super) fn keep(&mut self, socket: impl AsFd) -> bool {
         self.inode = None;
-        if self.stale || self.witness.is_none() {
-            self.witness = Witness::new().ok();
-        }
-        self.stale = true;
-        let Some(witness) = &self.witness else { return };
-        if let Err(error) = witness.watch(&socket) {
+        if let Err(error) = self.watch(&socket) {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "could not watch over a socket");
-            return;
+            return false;
         }
         self.inode = holders::inode_of(socket).ok();
+        true
+    }
+
+    fn watch(&mut self, socket: impl AsFd) -> Result<(), VigilError> {
+        let witness = match self.witness.take().filter(|_| !self.stale) {
+            Some(witness) => witness,
+            None => Witness::new()?,
+        };
+        let watched = witness.watch(socket);
+        (self.witness, self.stale) = (Some(witness), true);
+        watched
     }
 
     pub(super) fn let_go(&mut self, socket: OwnedFd) -> bool {
@@ -47,7 +53,8 @@ impl Sight {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.witness.as_ref().is_some_and(|witness| witness.is_open().unwrap_or(false))
+        // What cannot be told is to be looked for.
+        self.witness.as_ref().is_some_and(|witness| witness.is_open().unwrap_or(true))
     }
 
     pub(super) fn numbers(&self, tid: i32) -> Vec<i32> {
@@ -90,6 +97,7 @@ impl Sight {
             // To look costs more than to ask, so it is done ever less often.
             let again = Instant::now() + pause;
             while self.is_open() && Instant::now() < again {
+                // The kernel tells nobody of the last close of a file.
                 std::thread::sleep(PAUSE);
             }
             if !self.is_open() {

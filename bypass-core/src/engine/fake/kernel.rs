@@ -392,8 +392,9 @@ impl Kernel for Fake {
         !hit
     }
 
-    fn keep_in_sight(&mut self, old: &usize) {
+    fn keep_in_sight(&mut self, old: &usize) -> bool {
         self.in_sight = Some(*old);
+        !self.hit(Fault::Sight)
     }
 
     fn let_go(&mut self, old: usize) -> bool {

@@ -451,7 +451,9 @@ fn a_connected_host_socket_is_held_to_the_policy_as_well() {
 
 #[test]
 fn a_host_socket_that_cannot_be_put_back_sends_nothing() {
-    for fault in [Fault::TwinMake, Fault::TwinOption, Fault::Transplant, Fault::InstallRefused] {
+    for fault in
+        [Fault::TwinMake, Fault::TwinOption, Fault::Transplant, Fault::Sight, Fault::InstallRefused]
+    {
         let mut scene = scene(Udp::All);
         scene.send_to(REMOTE);
         scene.k.sent.clear();

@@ -122,6 +122,7 @@ fn sockets_that_cannot_be_switched_are_bound_in_the_container() {
         (Fault::TwinMake, "host_socket"),
         (Fault::Finish, "host_socket"),
         (Fault::Transplant, "epoll"),
+        (Fault::Sight, "host_socket"),
         (Fault::InstallRefused, "install"),
     ] {
         let mut scene = web();
@@ -374,7 +375,9 @@ fn what_was_bound_on_the_host_connects_from_there() {
 
 #[test]
 fn what_cannot_be_bound_on_the_host_is_bound_in_the_container() {
-    for fault in [Fault::TwinOption, Fault::TwinMake, Fault::Finish, Fault::Transplant] {
+    for fault in
+        [Fault::TwinOption, Fault::TwinMake, Fault::Finish, Fault::Transplant, Fault::Sight]
+    {
         let mut scene = as_the_host();
         scene.k.faults.insert(fault);
         assert_eq!(scene.bind("0.0.0.0:80"), Some(Answer::Success), "{fault:?}");
