@@ -31,6 +31,7 @@ pub mod harness;
 pub mod parity;
 pub mod process;
 pub mod requirement;
+pub mod shell;
 pub mod sockopt;
 pub mod stacks;
 pub mod stage;

@@ -4,7 +4,8 @@ use std::process::ExitStatus;
 
 use serde_json::Value;
 use test_support::failure::Context;
-use test_support::process::{self, PATIENCE, Running};
+use test_support::process::PATIENCE;
+use test_support::shell::{Answer, Shell};
 use test_support::{Result, World, ensure, fail};
 
 use crate::client::steps;
@@ -12,54 +13,22 @@ use crate::repl::END_LIMIT;
 
 /// A shell that runs one script after another.
 #[derive(Debug)]
-pub(crate) struct Inside {
-    pub(crate) running: Running,
-    asked: usize,
-}
-
-/// What came of a script.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: i32,
-    /// Its standard output, and that of whatever runs in the background meanwhile.
-    pub(crate) text: String,
-}
+pub(crate) struct Inside(pub(crate) Shell);
 
 impl Inside {
     /// Starts one inside `bypass-cli run OPTIONS`, which has reserved what it publishes then.
     pub(crate) fn start(world: &World, options: &[&str]) -> Result<Self> {
-        let running = process::start_interactive(world.bypass(options)?.arg("sh"))?;
-        let mut inside = Self { running, asked: 0 };
-        inside.expect(":")?;
-        Ok(inside)
+        Shell::start(world.bypass(options)?.arg("sh"), PATIENCE).map(Self)
     }
 
     /// Runs a script to its end.
     pub(crate) fn ask(&mut self, script: &str) -> Result<Answer> {
-        self.asked += 1;
-        let marker = format!("@{} ", self.asked);
-        // What runs in the foreground must not read the next script.
-        let line = format!("{{ {script}\n}} < /dev/null; echo \"{marker}$?\"\n");
-        self.running.write(line.as_bytes())?;
-        let mut text = String::new();
-        loop {
-            let line = self.running.line("", PATIENCE)?;
-            if let Some((before, status)) = line.split_once(&marker) {
-                text.push_str(before);
-                return Ok(Answer { status: status.parse()?, text });
-            }
-            text.push_str(&line);
-            text.push('\n');
-        }
+        self.0.ask(script)
     }
 
     /// Runs a script that must end with 0; returns its output.
     pub(crate) fn expect(&mut self, script: &str) -> Result<String> {
-        let answer = self.ask(script)?;
-        if answer.status == 0 {
-            return Ok(answer.text);
-        }
-        fail!("`{script}` inside: {answer:?}\n--- stderr\n{}", self.running.stderr())
+        self.0.expect(script)
     }
 
     /// Starts `fx-server WORDS`, waits until each of its workers listens, and returns its
@@ -74,10 +43,10 @@ impl Inside {
     /// Starts a program in the background, waits for `count` lines with `ready`, and returns
     /// its process id inside.
     pub(crate) fn launch(&mut self, command: &str, ready: &str, count: usize) -> Result<u32> {
-        self.running.write(format!("{command} 2>&1 & echo \"@pid $!\"\n").as_bytes())?;
+        self.0.running.write(format!("{command} 2>&1 & echo \"@pid $!\"\n").as_bytes())?;
         let (mut pid, mut seen) = (None, 0);
         while pid.is_none() || seen < count {
-            let line = self.running.line("", PATIENCE)?;
+            let line = self.0.running.line("", PATIENCE)?;
             match line.strip_prefix("@pid ") {
                 Some(text) => pid = Some(text.parse()?),
                 None if line.starts_with("failed ") => fail!("`{command}`: {line}"),
@@ -89,7 +58,7 @@ impl Inside {
 
     /// The host port by which a container port was published, as the log tells it.
     pub(crate) fn published(&self, container_port: u16) -> Result<u16> {
-        let log = self.running.stderr();
+        let log = self.0.running.stderr();
         let arrow = format!("-> {container_port}");
         let line = log.lines().find(|line| line.contains("published ") && line.ends_with(&arrow));
         let host = line.and_then(|line| line.split("published ").nth(1)?.split('/').next());
@@ -115,15 +84,15 @@ impl Inside {
 
     /// Ends the shell, and with it the run.
     pub(crate) fn end(mut self) -> Result<ExitStatus> {
-        self.running.close_input();
-        self.running.wait(PATIENCE)
+        self.0.running.close_input();
+        self.0.running.wait(PATIENCE)
     }
 }
 
 impl Drop for Inside {
     /// Lets it end by itself: of a run that is killed, the ports are free a moment later.
     fn drop(&mut self) {
-        self.running.close_input();
-        let _killed = self.running.wait(END_LIMIT);
+        self.0.running.close_input();
+        let _killed = self.0.running.wait(END_LIMIT);
     }
 }

@@ -257,7 +257,7 @@ fn dnsmasq(world: &World) -> Result {
         let server = inside.launch(command, "started", 1)?;
         for (host, remote) in PATHS {
             dig(world, host, 5354, "+notcp")?;
-            inside.running.line(&format!("name.test from {remote}"), PATIENCE)?;
+            inside.0.running.line(&format!("name.test from {remote}"), PATIENCE)?;
         }
         inside.stop(server)?;
     }
@@ -304,7 +304,7 @@ fn iperf3(world: &World) -> Result {
     for (host, _) in PATHS {
         for (way, least) in [(&["-t", "1"][..], 1e8), (&["-u", "-b", "10M", "-t", "1"], 7e6)] {
             // Once more after each client.
-            inside.running.line("Server listening", PATIENCE)?;
+            inside.0.running.line("Server listening", PATIENCE)?;
             let mut client = world.in_remote("iperf3");
             client.args(["-J", "-p", "5202", "-c", &host.to_string()]);
             let finished = succeed(client.args(way))?;
@@ -336,7 +336,7 @@ fn quic_server(world: &World) -> Result {
             let mut client = world.in_remote(&program);
             let finished = succeed(client.args(["ask", &certificate, &to, QUIC_BYTES]))?;
             ensure_eq!(finished.stdout, format!("echoed {QUIC_BYTES}\n"), "{to}");
-            let line = inside.running.line("peer ", PATIENCE)?;
+            let line = inside.0.running.line("peer ", PATIENCE)?;
             let seen = line.starts_with(&format!("peer {}:", bracketed(*remote)));
             ensure!(seen && line.ends_with(&format!(" at {host}")), "{to} from {remote}: {line}");
         }
@@ -345,7 +345,7 @@ fn quic_server(world: &World) -> Result {
         let mut client = world.as_user(&program);
         let finished = succeed(client.args(["ask", &certificate, &to, QUIC_BYTES]))?;
         ensure_eq!(finished.stdout, format!("echoed {QUIC_BYTES}\n"), "{to}");
-        inside.running.line("peer ", PATIENCE)?;
+        inside.0.running.line("peer ", PATIENCE)?;
         inside.stop(server)?;
     }
     Ok(())

@@ -7,19 +7,19 @@ use std::path::PathBuf;
 use serde_json::Value;
 use test_support::census::{self, Census};
 use test_support::failure::Context;
-use test_support::process::{self, Running};
-use test_support::{Result, ensure, ensure_eq, fail};
+use test_support::process;
+use test_support::shell::Shell;
+use test_support::{Result, ensure, ensure_eq};
 
 use crate::place::{LIMIT, Place};
 
 /// A container, whose command is a shell that takes one script after another.
 #[derive(Debug)]
 pub(crate) struct Container {
-    running: Running,
+    shell: Shell,
     report: PathBuf,
     /// Its processes: those of `bypass-cli` outside.
     supervisor: Vec<u32>,
-    asked: usize,
 }
 
 impl Container {
@@ -29,36 +29,16 @@ impl Container {
         let path = report.display().to_string();
         let mut command = place.world.bypass(&[&["--report", &path], options].concat())?;
         command.arg("sh").current_dir(&place.directory);
-        let running = process::start_interactive(&mut command)?;
-        let mut container = Self { running, report, supervisor: Vec::new(), asked: 0 };
-        container.ask(":")?;
+        let shell = Shell::start(&mut command, LIMIT)?;
         // No other program has this path on its command line.
-        container.supervisor = census::running("bypass-cli", &path)?;
-        ensure!(!container.supervisor.is_empty(), "no supervisor of {path}");
-        Ok(container)
+        let supervisor = census::running("bypass-cli", &path)?;
+        ensure!(!supervisor.is_empty(), "no supervisor of {path}");
+        Ok(Self { shell, report, supervisor })
     }
 
     /// Runs a script inside that must end with 0; returns its output.
     pub(crate) fn ask(&mut self, script: &str) -> Result<String> {
-        self.asked += 1;
-        let marker = format!("@{} ", self.asked);
-        // What runs in the foreground must not read the next script.
-        let line = format!("{{ {script}\n}} < /dev/null; echo \"{marker}$?\"\n");
-        self.running.write(line.as_bytes())?;
-        let mut text = String::new();
-        loop {
-            let line = self.running.line("", LIMIT).context(script)?;
-            if let Some((before, status)) = line.split_once(&marker) {
-                text.push_str(before);
-                if status == "0" {
-                    return Ok(text);
-                }
-                let stderr = self.running.stderr();
-                fail!("`{script}` inside: status {status}\n{text}--- stderr\n{stderr}");
-            }
-            text.push_str(&line);
-            text.push('\n');
-        }
+        self.shell.expect(script)
     }
 
     /// Starts a server inside, and waits for a line with `ready`.
@@ -68,8 +48,8 @@ impl Container {
 
     /// Runs a script inside, and waits for a line with `words` of whatever runs there.
     pub(crate) fn until(&mut self, script: &str, words: &str) -> Result {
-        self.running.write(format!("{script}\n").as_bytes())?;
-        self.running.line(words, LIMIT)?;
+        self.shell.running.write(format!("{script}\n").as_bytes())?;
+        self.shell.running.line(words, LIMIT)?;
         Ok(())
     }
 
@@ -88,9 +68,9 @@ impl Container {
 
     /// Ends the shell and with it the run; returns the report.
     pub(crate) fn end(mut self) -> Result<Report> {
-        self.running.close_input();
-        let status = self.running.wait(LIMIT)?;
-        ensure!(status.success(), "the run ended with {status}: {}", self.running.stderr());
+        self.shell.running.close_input();
+        let status = self.shell.running.wait(LIMIT)?;
+        ensure!(status.success(), "the run ended with {status}: {}", self.shell.running.stderr());
         let report = fs::read(&self.report).context(self.report.display())?;
         Ok(Report(serde_json::from_slice(&report).context("the report")?))
     }
@@ -99,8 +79,8 @@ impl Container {
 impl Drop for Container {
     /// Lets it end by itself: of a run that is killed, the ports are free a moment later.
     fn drop(&mut self) {
-        self.running.close_input();
-        let _killed = self.running.wait(process::PATIENCE);
+        self.shell.running.close_input();
+        let _killed = self.shell.running.wait(process::PATIENCE);
     }
 }
 
