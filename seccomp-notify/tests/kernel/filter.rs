@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, SendFlags, SocketType};
 use seccomp_notify::{Condition, Errno, Filter, InstallError, Reply, Test};
 
-use crate::target::{getppid, next, raw_call, send_on_nothing, spawn, trap_getppid};
+use crate::sys::{raw_call, send_on_nothing};
+use crate::target::{getppid, next, spawn, trap_getppid};
 use crate::{Case, Need};
 
 pub(crate) const TRIALS: &[Case] = &[

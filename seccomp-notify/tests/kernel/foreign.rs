@@ -13,7 +13,7 @@ pub(crate) const TRIALS: &[Case] = &[];
 /// Makes an i386 call; ends this process by a signal, or unsuccessfully, if that cannot be done.
 pub(crate) fn ia32_probe() {
     #[cfg(target_arch = "x86_64")]
-    assert_eq!(x86::ia32_getpid(), i64::from(std::process::id()));
+    assert_eq!(crate::sys::ia32_getpid(), i64::from(std::process::id()));
     #[cfg(not(target_arch = "x86_64"))]
     panic!("not x86-64");
 }
@@ -22,7 +22,8 @@ pub(crate) fn ia32_probe() {
 mod x86 {
     use seccomp_notify::Errno;
 
-    use crate::target::{self, raw_call, spawn};
+    use crate::sys::{ia32_getpid, raw_call};
+    use crate::target::{self, spawn};
 
     const X32_BIT: libc::c_long = 0x4000_0000;
 
@@ -41,29 +42,5 @@ mod x86 {
         let filter = target::trap_getppid().foreign_arch(MARKER);
         let (_listener, thread) = spawn(filter, ia32_getpid);
         assert_eq!(thread.join().unwrap(), -i64::from(MARKER.raw_os_error()));
-    }
-
-    /// getpid by the i386 gate, which every 64-bit program can use.
-    #[expect(unsafe_code, reason = "there is no other way to make an i386 call")]
-    pub(super) fn ia32_getpid() -> i64 {
-        /// `__NR_getpid` of i386.
-        const GETPID: i64 = 20;
-        let result: i64;
-        // SAFETY: the gate takes the number in eax and returns in rax; 64-bit callers may find r8
-        // to r11 changed (declared). getpid takes no argument and touches no memory. The red zone
-        // is out of the kernel's reach, so the stack is not touched either.
-        unsafe {
-            std::arch::asm!(
-                "int 0x80",
-                inlateout("rax") GETPID => result,
-                lateout("r8") _,
-                lateout("r9") _,
-                lateout("r10") _,
-                lateout("r11") _,
-                options(nostack),
-            );
-        }
-        // The gate returns 32 bits.
-        i64::from(result as i32)
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use seccomp_notify::{Handoff, HandoffError, Listener, OpenError, receive_handoff};
 
+use crate::sys::unsent;
 use crate::target::{PATIENCE, spare_listener};
 use crate::{Case, Need};
 
@@ -110,15 +111,6 @@ fn wait_until_drained(stream: &UnixStream) {
         assert!(start.elapsed() < PATIENCE, "nobody receives");
         thread::yield_now();
     }
-}
-
-#[expect(unsafe_code, reason = "SIOCOUTQ has no safe interface")]
-fn unsent(stream: &UnixStream) -> i32 {
-    // SAFETY: TIOCOUTQ (SIOCOUTQ on a socket) writes an int through its argument.
-    let get =
-        unsafe { rustix::ioctl::Getter::<{ libc::TIOCOUTQ as rustix::ioctl::Opcode }, i32>::new() };
-    // SAFETY: a UNIX socket knows this opcode as just said.
-    unsafe { rustix::ioctl::ioctl(stream, get) }.unwrap()
 }
 
 /// Larger than any socket buffer, and than one receive.

@@ -15,6 +15,8 @@ mod fixture;
 mod foreign;
 mod handoff;
 mod notify;
+#[expect(unsafe_code, reason = "calls and handlers for which there are no safe wrappers")]
+mod sys;
 mod target;
 
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use seccomp_notify::{
 };
 
 use crate::fixture::Fixture;
+use crate::sys::install_empty_handler;
 use crate::target::{getppid, next, spare_listener, spawn, trap_getppid, wait_for};
 use crate::{Case, Need};
 
@@ -192,18 +193,6 @@ fn receive_is_interrupted_by_signals() {
     assert!(receiver.join().unwrap());
     drop(keep);
     assert!(target.join().unwrap());
-}
-
-#[expect(unsafe_code, reason = "signal handlers have no safe interface")]
-fn install_empty_handler() {
-    extern "C" fn ignore(_: libc::c_int) {}
-    let action = nix::sys::signal::SigAction::new(
-        nix::sys::signal::SigHandler::Handler(ignore),
-        nix::sys::signal::SaFlags::empty(),
-        nix::sys::signal::SigSet::empty(),
-    );
-    // SAFETY: the handler must be safe to run at any time; it does nothing.
-    unsafe { nix::sys::signal::sigaction(Signal::SIGUSR1, &action) }.unwrap();
 }
 
 fn sync_wake_up_on_and_off() {

@@ -1,12 +1,12 @@
 //! Threads under a filter, and waiting for what they do.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::thread::{JoinHandleExt, RawPthread};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::sys::raw_call;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use seccomp_notify::{Filter, Listener, Notification, Received};
 
@@ -75,30 +75,6 @@ pub(crate) fn next(listener: &Listener) -> Notification {
         Received::Notification(notification) => notification,
         other => panic!("{other:?}"),
     }
-}
-
-/// A system call with zeros for arguments: its value, or its errno.
-#[expect(unsafe_code, reason = "no safe crate makes calls by number")]
-pub(crate) fn raw_call(nr: libc::c_long) -> Result<i64, i32> {
-    // SAFETY: the tests call this for getppid and its like, which take no argument and touch no
-    // memory, whether or not they are trapped.
-    outcome(unsafe { libc::syscall(nr, 0, 0, 0, 0, 0, 0) })
-}
-
-/// A send on no descriptor at all, with these values for the arguments behind it.
-#[expect(unsafe_code, reason = "no safe crate sends with arguments that mean nothing")]
-pub(crate) fn send_on_nothing(nr: libc::c_long, rest: [u64; 5]) -> Result<i64, i32> {
-    assert!([libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg].contains(&nr));
-    let [b, c, d, e, f] = rest;
-    // SAFETY: the kernel looks the descriptor up before it looks at any memory, and -1 is none.
-    outcome(unsafe { libc::syscall(nr, -1_i64, b, c, d, e, f) })
-}
-
-fn outcome(ret: libc::c_long) -> Result<i64, i32> {
-    if ret == -1 {
-        return Err(io::Error::last_os_error().raw_os_error().unwrap());
-    }
-    Ok(ret)
 }
 
 pub(crate) fn getppid() -> Result<i64, i32> {

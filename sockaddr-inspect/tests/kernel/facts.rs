@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStrea
 
 use sockaddr_inspect::{Destination, SockAddr};
 
-use crate::{Check, raw};
+use crate::{Check, sys};
 
 pub(crate) fn trials() -> Vec<Check> {
     vec![
@@ -67,8 +67,8 @@ fn compatible_addresses() {
     let port = listener.local_addr().unwrap().port();
     for ip in ["::127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::", "::ffff:0:127.0.0.1"] {
         let to = SocketAddr::new(ip.parse().unwrap(), port);
-        let socket = raw::socket(libc::AF_INET6, libc::SOCK_STREAM);
-        let errno = raw::connect(socket, SockAddr::from(to).encode().as_bytes());
+        let socket = sys::socket(libc::AF_INET6, libc::SOCK_STREAM);
+        let errno = sys::connect(socket, SockAddr::from(to).encode().as_bytes());
         assert_eq!(errno, libc::ENETUNREACH, "{ip}: no IPv6 route in this namespace");
         assert!(!Destination::of(to).is_loopback());
     }
@@ -78,14 +78,14 @@ fn sendto_reads_unspec_as_ipv4() {
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut addr = SockAddr::from(receiver.local_addr().unwrap()).encode().as_bytes().to_vec();
     addr[..2].copy_from_slice(&sockaddr_inspect::family::AF_UNSPEC.to_ne_bytes());
-    let socket = raw::socket(libc::AF_INET, libc::SOCK_DGRAM);
-    assert_eq!(raw::send_byte_to(&socket, &addr), 0);
+    let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM);
+    assert_eq!(sys::send_byte_to(&socket, &addr), 0);
     receiver.set_nonblocking(true).unwrap();
     assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 1, "loopback delivers within the send");
 
     // On an IPv6 socket the same bytes are no address.
-    let socket = raw::socket(libc::AF_INET6, libc::SOCK_DGRAM);
-    assert_eq!(raw::send_byte_to(&socket, &addr), libc::EDESTADDRREQ);
+    let socket = sys::socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    assert_eq!(sys::send_byte_to(&socket, &addr), libc::EDESTADDRREQ);
 }
 
 /// The standard library reads back the `flowinfo` we encoded, by way of the kernel.
@@ -93,8 +93,8 @@ fn flowinfo_is_as_in_std() {
     // A traffic class alone: a flow label would have to be leased first.
     let flowinfo = 0x0ab0_0000_u32.to_be();
     let to = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 9, flowinfo, 0);
-    let socket = raw::socket(libc::AF_INET6, libc::SOCK_DGRAM);
-    raw::send_flowinfo(&socket);
-    assert_eq!(raw::connect(&socket, SockAddr::V6(to).encode().as_bytes()), 0);
+    let socket = sys::socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    sys::send_flowinfo(&socket);
+    assert_eq!(sys::connect(&socket, SockAddr::V6(to).encode().as_bytes()), 0);
     assert_eq!(UdpSocket::from(socket).peer_addr().unwrap(), SocketAddr::V6(to));
 }

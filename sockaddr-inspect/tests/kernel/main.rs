@@ -9,10 +9,10 @@
 mod facts;
 mod memory;
 mod message;
-#[expect(unsafe_code, reason = "passes malformed addresses, which no safe wrapper does")]
-mod raw;
 mod store;
 mod strictness;
+#[expect(unsafe_code, reason = "passes malformed addresses, which no safe wrapper does")]
+mod sys;
 
 use std::fs;
 use std::process::ExitCode;
@@ -54,7 +54,7 @@ type Check = (&'static str, fn());
 /// Namespaces of our own, with `lo` up. Must run before any thread exists: a process
 /// with threads cannot change its user namespace.
 fn enter_sandbox() -> Result<(), String> {
-    let (uid, gid) = raw::ids();
+    let (uid, gid) = sys::ids();
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
         .map_err(|errno| format!("user+net namespace: {errno}"))?;
     for (file, line) in [
@@ -65,5 +65,5 @@ fn enter_sandbox() -> Result<(), String> {
         fs::write(format!("/proc/self/{file}"), line)
             .map_err(|error| format!("{file}: {error}"))?;
     }
-    raw::raise_loopback().map_err(|error| format!("lo: {error}"))
+    sys::raise_loopback().map_err(|error| format!("lo: {error}"))
 }

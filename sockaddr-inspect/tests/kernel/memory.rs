@@ -8,7 +8,7 @@ use sockaddr_inspect::{
     ForeignAddr, ProcessMemory, ReadError, ReadMemory, WriteError, WriteMemory, fetch_u32_array,
 };
 
-use crate::{Check, raw};
+use crate::{Check, sys};
 
 pub(crate) fn trials() -> Vec<Check> {
     vec![
@@ -37,7 +37,7 @@ fn reads_and_writes_this_process() {
     assert_eq!(own().read(addr_of(&data), &mut buf).unwrap(), data.len());
     assert_eq!(buf, data);
 
-    let (page, _) = raw::page_before_a_hole();
+    let (page, _) = sys::page_before_a_hole();
     let at = ForeignAddr::new(page as u64);
     assert_eq!(own().write(at, b"written").unwrap(), 7);
     let mut buf = [0; 7];
@@ -46,7 +46,7 @@ fn reads_and_writes_this_process() {
 }
 
 fn short_at_an_unmapped_page() {
-    let (start, page) = raw::page_before_a_hole();
+    let (start, page) = sys::page_before_a_hole();
     let near_end = ForeignAddr::new((start + page - 10) as u64);
     assert_eq!(own().read(near_end, &mut [0; 28]).unwrap(), 10);
     assert_eq!(own().write(near_end, &[1; 28]).unwrap(), 10);
@@ -54,7 +54,7 @@ fn short_at_an_unmapped_page() {
 }
 
 fn unmapped_addresses_are_faults() {
-    let (start, page) = raw::page_before_a_hole();
+    let (start, page) = sys::page_before_a_hole();
     for at in [0, 8, (start + page) as u64, 1 << 63, u64::MAX - 3, u64::MAX] {
         let at = ForeignAddr::new(at);
         let read = own().read(at, &mut [0; 16]);

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use sockaddr_inspect::msghdr::{WordSize, fetch_header};
 use sockaddr_inspect::{ForeignAddr, ProcessMemory};
 
-use crate::{Check, raw};
+use crate::{Check, sys};
 
 pub(crate) fn trials() -> Vec<Check> {
     vec![
@@ -34,8 +34,8 @@ fn ours(header: &libc::msghdr) -> Result<Vec<u8>, i32> {
 
 /// What the kernel sends for it.
 fn native((sender, receiver): &(OwnedFd, OwnedFd), header: &libc::msghdr) -> Result<Vec<u8>, i32> {
-    match raw::sendmsg(sender, header) {
-        0 => Ok(raw::receive(receiver)),
+    match sys::sendmsg(sender, header) {
+        0 => Ok(sys::receive(receiver)),
         errno => Err(errno),
     }
 }
@@ -61,8 +61,8 @@ fn gathers_what_sendmsg_sends() {
         vec![(0, 0), (at, 2)],
         (0..1024).map(|index| (at + index, 7)).collect(),
     ] {
-        let iov = raw::iovecs(&buffers);
-        let header = raw::header(&iov, iov.len(), (0, 0));
+        let iov = sys::iovecs(&buffers);
+        let header = sys::header(&iov, iov.len(), (0, 0));
         let sent = native(&pair, &header);
         assert!(sent.is_ok(), "{} buffers: {sent:?}", buffers.len());
         assert_eq!(ours(&header), sent, "{} buffers", buffers.len());
@@ -71,7 +71,7 @@ fn gathers_what_sendmsg_sends() {
 
 fn refuses_buffers_as_sendmsg_does() {
     let pair = pair();
-    let (start, page) = raw::page_before_a_hole();
+    let (start, page) = sys::page_before_a_hole();
     let hole = start + page;
     let negative = usize::MAX;
     for (buffers, errno) in [
@@ -87,20 +87,20 @@ fn refuses_buffers_as_sendmsg_does() {
         (vec![(start, 1), (0, 1)], libc::EFAULT),
         (vec![(start, 1), (1 << 63, 1)], libc::EFAULT),
     ] {
-        let iov = raw::iovecs(&buffers);
-        let header = raw::header(&iov, iov.len(), (0, 0));
+        let iov = sys::iovecs(&buffers);
+        let header = sys::header(&iov, iov.len(), (0, 0));
         assert_eq!(native(&pair, &header), Err(errno), "{buffers:x?}");
         assert_eq!(ours(&header), Err(errno), "{buffers:x?}");
     }
-    let one = raw::iovecs(&[(start, 1)]);
+    let one = sys::iovecs(&[(start, 1)]);
     for count in [1025, 1 << 20, 1 << 32, usize::MAX] {
-        let header = raw::header(&one, count, (0, 0));
+        let header = sys::header(&one, count, (0, 0));
         assert_eq!(native(&pair, &header), Err(libc::EMSGSIZE), "{count:#x}");
         assert_eq!(ours(&header), Err(libc::EMSGSIZE), "{count:#x}");
     }
     // The array itself ends, or lies nowhere.
     for at in [0, 8, hole - 8, hole - 24, hole, 1 << 63] {
-        let mut header = raw::header(&one, 2, (0, 0));
+        let mut header = sys::header(&one, 2, (0, 0));
         header.msg_iov = std::ptr::with_exposed_provenance_mut(at);
         assert_eq!(native(&pair, &header), Err(libc::EFAULT), "{at:#x}");
         assert_eq!(ours(&header), Err(libc::EFAULT), "{at:#x}");
@@ -109,9 +109,9 @@ fn refuses_buffers_as_sendmsg_does() {
 
 fn refuses_control_data_as_sendmsg_does() {
     let pair = pair();
-    let (start, page) = raw::page_before_a_hole();
+    let (start, page) = sys::page_before_a_hole();
     let hole = start + page;
-    let one = raw::iovecs(&[(start, 1)]);
+    let one = sys::iovecs(&[(start, 1)]);
     for (control, errno) in [
         ((0, 16), libc::EFAULT),
         ((hole - 8, 16), libc::EFAULT),
@@ -119,10 +119,10 @@ fn refuses_control_data_as_sendmsg_does() {
         ((start, 1 << 31), libc::ENOBUFS),
         ((start, usize::MAX), libc::ENOBUFS),
     ] {
-        let header = raw::header(&one, 1, control);
+        let header = sys::header(&one, 1, control);
         assert_eq!(native(&pair, &header), Err(errno), "{control:x?}");
         assert_eq!(ours(&header), Err(errno), "{control:x?}");
     }
-    let header = raw::header(&one, 1, (1 << 63, 0));
+    let header = sys::header(&one, 1, (1 << 63, 0));
     assert_eq!(ours(&header), native(&pair, &header));
 }

@@ -6,7 +6,7 @@ use sockaddr_inspect::{
     ForeignAddr, ProcessMemory, RawSockAddr, ReadMemory, WriteMemory, store_name,
 };
 
-use crate::{Check, raw};
+use crate::{Check, sys};
 
 pub(crate) fn trials() -> Vec<Check> {
     vec![
@@ -26,10 +26,10 @@ struct Arena {
 impl Arena {
     fn new() -> Self {
         let rw = libc::PROT_READ | libc::PROT_WRITE;
-        let (start, page) = raw::pages(&[rw, libc::PROT_READ, rw, libc::PROT_NONE]);
+        let (start, page) = sys::pages(&[rw, libc::PROT_READ, rw, libc::PROT_NONE]);
         let mut arena = Self { start, page, length_first: true };
-        let socket = raw::socket(libc::AF_INET, libc::SOCK_DGRAM);
-        let after = arena.run(99, start, |at, len_at| raw::sockname_at(&socket, at, len_at), 0);
+        let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM);
+        let after = arena.run(99, start, |at, len_at| sys::sockname_at(&socket, at, len_at), 0);
         arena.length_first = after.1.first_chunk() == Some(&16_i32.to_ne_bytes());
         arena
     }
@@ -60,7 +60,7 @@ impl Arena {
 
     #[track_caller]
     fn compare(&self, (socket, name): &(OwnedFd, RawSockAddr), at: usize, len_at: usize, len: i32) {
-        let native = self.run(len, len_at, |at, len_at| raw::sockname_at(socket, at, len_at), at);
+        let native = self.run(len, len_at, |at, len_at| sys::sockname_at(socket, at, len_at), at);
         let ours = |at, len_at| {
             let [at, len_at] = [at, len_at].map(|at| ForeignAddr::new(at as u64));
             match store_name(&own(), name, at, len_at) {
@@ -104,12 +104,12 @@ fn named_sockets(mark: u8) -> Vec<(OwnedFd, RawSockAddr)> {
     ]
     .into_iter()
     .map(|(domain, addr, len)| {
-        let socket = raw::socket(domain, libc::SOCK_DGRAM);
+        let socket = sys::socket(domain, libc::SOCK_DGRAM);
         if let Some(addr) = addr {
-            assert_eq!(raw::bind(&socket, &addr), 0);
+            assert_eq!(sys::bind(&socket, &addr), 0);
         }
         let mut buf = [0; 128];
-        assert_eq!(raw::sockname(&socket, &mut buf, 128), (0, len));
+        assert_eq!(sys::sockname(&socket, &mut buf, 128), (0, len));
         let name = RawSockAddr::from_bytes(&buf[..len.try_into().unwrap()]).unwrap();
         (socket, name)
     })

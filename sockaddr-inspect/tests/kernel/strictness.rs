@@ -7,7 +7,7 @@ use sockaddr_inspect::{
     truncate_for_caller,
 };
 
-use crate::{Check, raw};
+use crate::{Check, sys};
 
 pub(crate) fn trials() -> Vec<Check> {
     vec![
@@ -65,7 +65,7 @@ fn connect_by_length() {
         for family in [domain, libc::AF_UNSPEC] {
             for len in lengths() {
                 let addr = loopback(family, 9, len);
-                let kernel = raw::connect(raw::socket(domain, kind), &addr);
+                let kernel = sys::connect(sys::socket(domain, kind), &addr);
                 let what = format!("connect, domain {domain}, kind {kind}, {addr:?}");
                 assert_same_verdict(decode(&addr), kernel, &what);
             }
@@ -77,7 +77,7 @@ fn bind_by_length() {
     for (domain, kind) in IP_SOCKETS {
         for len in lengths() {
             let addr = loopback(domain, 0, len);
-            let kernel = raw::bind(raw::socket(domain, kind), &addr);
+            let kernel = sys::bind(sys::socket(domain, kind), &addr);
             let what = format!("bind, domain {domain}, kind {kind}, {addr:?}");
             assert_same_verdict(decode(&addr), kernel, &what);
         }
@@ -90,16 +90,16 @@ fn unspec_in_bind_and_sendto() {
         let ours = RawSockAddr::from_bytes(&addr).unwrap().decode_inet_or_unspec();
         let ours = ours.map(|v4| SockAddr::V4(v4.unwrap())).map_err(|malformed| malformed.errno());
 
-        let socket = raw::socket(libc::AF_INET, libc::SOCK_DGRAM);
-        let kernel = raw::send_byte_to(&socket, &addr);
+        let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM);
+        let kernel = sys::send_byte_to(&socket, &addr);
         assert_same_verdict(ours, kernel, &format!("sendto {addr:?}"));
 
-        let kernel = raw::bind(raw::socket(libc::AF_INET, libc::SOCK_DGRAM), &addr);
+        let kernel = sys::bind(sys::socket(libc::AF_INET, libc::SOCK_DGRAM), &addr);
         let expected = if len < 16 { libc::EINVAL } else { libc::EAFNOSUPPORT };
         assert_eq!(kernel, expected, "bind {addr:?}");
 
         addr.iter_mut().for_each(|byte| *byte = 0);
-        let kernel = raw::bind(raw::socket(libc::AF_INET, libc::SOCK_DGRAM), &addr);
+        let kernel = sys::bind(sys::socket(libc::AF_INET, libc::SOCK_DGRAM), &addr);
         assert_same_verdict(ours, kernel, &format!("bind {addr:?}"));
     }
 }
@@ -115,7 +115,7 @@ fn unix_by_length() {
             let ours = decode(&addr);
             let what = format!("{addr:?}");
             for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
-                let kernel = raw::connect(raw::socket(libc::AF_UNIX, kind), &addr);
+                let kernel = sys::connect(sys::socket(libc::AF_UNIX, kind), &addr);
                 if ours == Ok(SockAddr::Unix(UnixAddr::Unnamed)) {
                     assert_eq!(kernel, libc::EINVAL, "only bind takes an unnamed address");
                 } else {
@@ -124,7 +124,7 @@ fn unix_by_length() {
             }
             // Binding to a path would leave a file behind.
             if start == 0 || len <= 2 || len > 110 {
-                let kernel = raw::bind(raw::socket(libc::AF_UNIX, libc::SOCK_STREAM), &addr);
+                let kernel = sys::bind(sys::socket(libc::AF_UNIX, libc::SOCK_STREAM), &addr);
                 assert_same_verdict(ours, kernel, &what);
             }
         }
@@ -138,8 +138,8 @@ fn short_addresses_of_any_family() {
             for len in [0, 1] {
                 let addr = loopback(family, 9, len);
                 assert_eq!(decode(&addr), Err(libc::EINVAL));
-                assert_eq!(raw::connect(raw::socket(domain, kind), &addr), libc::EINVAL);
-                assert_eq!(raw::bind(raw::socket(domain, kind), &addr), libc::EINVAL);
+                assert_eq!(sys::connect(sys::socket(domain, kind), &addr), libc::EINVAL);
+                assert_eq!(sys::bind(sys::socket(domain, kind), &addr), libc::EINVAL);
             }
         }
     }
@@ -154,7 +154,7 @@ fn plant_address(at: usize) {
 
 /// Pointers into readable memory, to its last bytes, across its end, and to none.
 fn pointers() -> Vec<usize> {
-    let (start, page) = raw::page_before_a_hole();
+    let (start, page) = sys::page_before_a_hole();
     let end = start + page;
     vec![start, end - 128, end - 28, end - 16, end - 1, end, 0, 8, usize::MAX, usize::MAX - 64]
 }
@@ -164,7 +164,7 @@ fn fetch_refuses_as_connect_does() {
     for at in pointers() {
         plant_address(at);
         for len in [0, 1, 2, 16, 28, 128, 129, 4096, i32::MAX, -1, -128, i32::MIN] {
-            let kernel = raw::connect_at(raw::socket(libc::AF_INET, libc::SOCK_DGRAM), at, len);
+            let kernel = sys::connect_at(sys::socket(libc::AF_INET, libc::SOCK_DGRAM), at, len);
             // As the register holds it: with rubbish above the 32 bits that count.
             let arg = u64::from(len.cast_unsigned()) | 0xdead_beef_0000_0000;
             let ours = fetch(&memory, ForeignAddr::new(at as u64), arg);
@@ -179,8 +179,8 @@ fn fetch_refuses_as_connect_does() {
 
 fn sendto_without_a_pointer() {
     for len in [0, 16, 129, -1] {
-        let socket = raw::socket(libc::AF_INET, libc::SOCK_DGRAM);
-        assert_eq!(raw::send_byte_at(socket, 0, len), libc::EDESTADDRREQ, "length {len}");
+        let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM);
+        assert_eq!(sys::send_byte_at(socket, 0, len), libc::EDESTADDRREQ, "length {len}");
     }
 }
 
@@ -192,8 +192,8 @@ fn fetch_name_refuses_as_sendmsg_does() {
     for at in pointers() {
         plant_address(at);
         for len in [0, 1, 15, 16, 28, 128, 129, 4096, i32::MAX, -1, i32::MIN] {
-            let kernel = raw::sendmsg_at(raw::socket(libc::AF_INET, libc::SOCK_DGRAM), at, len);
-            let header = raw::message(at, len);
+            let kernel = sys::sendmsg_at(sys::socket(libc::AF_INET, libc::SOCK_DGRAM), at, len);
+            let header = sys::message(at, len);
             let header = ForeignAddr::new((&raw const header).addr() as u64);
             let ours = fetch_name(&memory, header, WordSize::Bits64).and_then(|name| match name {
                 Some(name) => name.fetch(&memory).map(Some),
@@ -215,9 +215,9 @@ fn fetch_name_refuses_as_sendmsg_does() {
 fn truncation_is_that_of_getsockname() {
     let mut full = [0xaa; 128];
     for domain in [libc::AF_INET, libc::AF_INET6] {
-        let socket = raw::socket(domain, libc::SOCK_DGRAM);
-        assert_eq!(raw::bind(&socket, &loopback(domain, 0, 28)), 0);
-        let (errno, len) = raw::sockname(&socket, &mut full, 128);
+        let socket = sys::socket(domain, libc::SOCK_DGRAM);
+        assert_eq!(sys::bind(&socket, &loopback(domain, 0, 28)), 0);
+        let (errno, len) = sys::sockname(&socket, &mut full, 128);
         assert_eq!(errno, 0);
         let addr = RawSockAddr::from_bytes(&full[..len as usize]).unwrap();
         // And what the kernel wrote is what we would have written.
@@ -225,7 +225,7 @@ fn truncation_is_that_of_getsockname() {
 
         for room in (0..=40).chain([128, -1, i32::MIN]) {
             let mut buf = [0xaa; 128];
-            let (errno, stored) = raw::sockname(&socket, &mut buf, room);
+            let (errno, stored) = sys::sockname(&socket, &mut buf, room);
             match truncate_for_caller(&addr, room) {
                 Ok((bytes, full_len)) => {
                     assert_eq!((errno, stored), (0, full_len), "room {room}");
@@ -249,20 +249,20 @@ fn encoded_addresses_are_taken() {
         (libc::AF_INET, SockAddr::Unspec),
         (libc::AF_INET6, SockAddr::Unspec),
     ] {
-        let socket = raw::socket(domain, libc::SOCK_DGRAM);
-        assert_eq!(raw::connect(&socket, addr.encode().as_bytes()), 0, "{addr:?}");
+        let socket = sys::socket(domain, libc::SOCK_DGRAM);
+        assert_eq!(sys::connect(&socket, addr.encode().as_bytes()), 0, "{addr:?}");
     }
     let autobind = SockAddr::Unix(UnixAddr::Unnamed).encode();
-    let socket = raw::socket(libc::AF_UNIX, libc::SOCK_DGRAM);
-    assert_eq!(raw::bind(&socket, autobind.as_bytes()), 0);
+    let socket = sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM);
+    assert_eq!(sys::bind(&socket, autobind.as_bytes()), 0);
     // The name the kernel chose reads as abstract, and can be connected to.
     let mut name = [0; 128];
-    let (errno, len) = raw::sockname(&socket, &mut name, 128);
+    let (errno, len) = sys::sockname(&socket, &mut name, 128);
     assert_eq!(errno, 0);
     let chosen = RawSockAddr::from_bytes(&name[..len as usize]).unwrap().decode().unwrap();
     assert!(matches!(chosen, SockAddr::Unix(UnixAddr::Abstract(_))), "{chosen:?}");
-    let peer = raw::socket(libc::AF_UNIX, libc::SOCK_DGRAM);
-    assert_eq!(raw::connect(peer, chosen.encode().as_bytes()), 0);
+    let peer = sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM);
+    assert_eq!(sys::connect(peer, chosen.encode().as_bytes()), 0);
 }
 
 fn own_memory() -> ProcessMemory {

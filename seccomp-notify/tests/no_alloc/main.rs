@@ -2,39 +2,16 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "call numbers are small")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[expect(unsafe_code, reason = "an allocator cannot be written without")]
+mod sys;
+
 use std::os::fd::AsFd;
 use std::os::unix::process::parent_id;
 use std::sync::mpsc;
 use std::thread;
 
+use self::sys::ALLOCATIONS;
 use seccomp_notify::{AddFd, AddFdOutcome, Filter, Received, Reply, ReplyOutcome};
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged. Counting allocates nothing, since
-// the counter is initialised at compile time and has no destructor.
-#[expect(unsafe_code, reason = "an allocator cannot be written without")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise about `layout` is the one needed here.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: `ptr` came from `System` with this layout, as the caller promises.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[test]
 fn the_life_of_a_notification() {
