@@ -1,5 +1,5 @@
-//! The configuration of a bundle, of which `linux.seccomp` alone is read and written: all else stays as
-//! it is, byte by byte.
+//! The configuration of a bundle, of which `linux.seccomp` alone is written: every other value stays as it
+//! is, byte by byte.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
