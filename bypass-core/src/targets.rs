@@ -82,12 +82,15 @@ impl Targets {
         }
     }
 
-    /// The numbers of this thread's epolls. They are looked for once after an epoll was made in the
+    /// This thread, and the numbers of its epolls. They are looked for once after an epoll was made in the
     /// container, and not at all before; where nobody tells, whenever they may have changed.
     ///
     /// # Errors
     /// If they have to be looked for and cannot be.
-    pub(crate) fn epolls(&mut self, tid: i32) -> Result<Option<&[i32]>, epoll::EpollError> {
+    pub(crate) fn epolls(
+        &mut self,
+        tid: i32,
+    ) -> Result<Option<(&PidFd, &[i32])>, epoll::EpollError> {
         let (made, told) = (self.epolls_made, self.epolls_told);
         if made == 0 && told {
             return Ok(None);
@@ -99,7 +102,8 @@ impl Targets {
             // As many as before need not be the same, so of few each is looked at.
             epoll::open_descriptors(tid).filter(|count| *count > FEW)
         };
-        look_for(tid, &mut target.epolls, at).map(Some)
+        let numbers = look_for(tid, &mut target.epolls, at)?;
+        Ok(Some((&target.pidfd, numbers)))
     }
 
     /// The epolls of the other processes that have made some, which may have got sockets of this one.

@@ -2,13 +2,14 @@
 //!
 //! A program may register a socket with an epoll before it connects it. The kernel keys a
 //! registration on the pair of open file and descriptor number, so a socket that takes over the
-//! number does not take over the registration: [`Surgeon`] makes one for it.
+//! number does not take over the registration: [`register`] makes one for it, or a [`Surgeon`].
 //!
 //! ```text
 //! numbers_in    which descriptors of a process are epolls      (expensive: once, then now and then)
 //! watches       whether one of them watches this socket        (cheap: no file is read)
 //! registration  with which events and data                     (only where the answer was yes)
-//! Surgeon       the same for another socket under the same number
+//! register      the same for another socket under the same number, where that is free here
+//! Surgeon       and where it is not
 //! ```
 
 use std::fs;
@@ -211,10 +212,48 @@ pub fn registration(
     let path = format!("/proc/thread-self/fdinfo/{}", epoll.as_fd().as_raw_fd());
     let file = fs::File::open(path).map_err(failed)?;
     find_line(file, |line| {
-        let line = Line::parse(line).filter(|line| line.is(number, inode))?;
+        // Most are of others, and not worth decoding.
+        let of_number = Line::number_of(line) == Some(number);
+        let line = of_number.then(|| Line::parse(line)).flatten();
+        let line = line.filter(|line| line.is(number, inode))?;
         Some(Registration { events: line.events, data: line.data })
     })
     .map_err(failed)
+}
+
+/// Registers `socket` with `epoll`, both descriptors of ours, as if it had this number. False, and nothing
+/// was done, if the number is in use in this process, or out of its reach: then a [`Surgeon`] can.
+///
+/// Four system calls, about 1 µs. The socket is open under the number meanwhile.
+///
+/// # Errors
+/// [`EpollError::EpollCtlCall`]; EEXIST if it is registered already.
+///
+/// # Races
+/// Another thread of this process that opens something meanwhile may get the number before us, which is
+/// as if it had been in use.
+pub fn register(
+    epoll: impl AsFd,
+    socket: impl AsFd,
+    number: u32,
+    registration: Registration,
+) -> Result<bool, EpollError> {
+    let Some(placed) = place(socket, number) else { return Ok(false) };
+    add(epoll, &placed, registration).map(|()| true)
+}
+
+/// A duplicate that has this number.
+fn place(socket: impl AsFd, number: u32) -> Option<OwnedFd> {
+    let number = i32::try_from(number).ok()?;
+    // The lowest free number from `number` on.
+    let placed = fcntl_dupfd_cloexec(socket, number).ok()?;
+    (placed.as_raw_fd() == number).then_some(placed)
+}
+
+fn add(epoll: impl AsFd, placed: &OwnedFd, registration: Registration) -> Result<(), EpollError> {
+    let events = ep::EventFlags::from_bits_retain(registration.events);
+    ep::add(epoll, placed, ep::EventData::new_u64(registration.data), events)
+        .map_err(|source| EpollError::EpollCtlCall { source })
 }
 
 /// Passes on the data of everything that an epoll watches, from its fdinfo.
@@ -249,6 +288,13 @@ impl Line {
         let _position = field("pos");
         let inode = field("ino").and_then(|inode| u64::from_str_radix(inode, 16).ok());
         Some(Self { number, events, data, inode })
+    }
+
+    /// The number alone, which is cheaper.
+    fn number_of(line: &[u8]) -> Option<u32> {
+        let rest = line.strip_prefix(b"tfd:")?.trim_ascii_start();
+        let end = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+        str::from_utf8(rest.get(..end)?).ok()?.parse().ok()
     }
 
     fn is(&self, number: u32, inode: u64) -> bool {
@@ -352,14 +398,11 @@ impl Table {
                 *held = fcntl_dupfd_cloexec(&*held, number.saturating_add(1)).map_err(failed)?;
             }
         }
-        // The lowest free number from `number` on: that one.
         let placed = fcntl_dupfd_cloexec(&socket, number).map_err(failed)?;
         if placed.as_raw_fd() != number {
             return Err(failed(Errno::BUSY));
         }
-        let events = ep::EventFlags::from_bits_retain(registration.events);
-        ep::add(&epoll, &placed, ep::EventData::new_u64(registration.data), events)
-            .map_err(|source| EpollError::EpollCtlCall { source })
+        add(&epoll, &placed, registration)
     }
 }
 
@@ -375,6 +418,7 @@ mod tests {
         .unwrap();
         assert_eq!((line.number, line.events, line.data), (5, 0x8000_201d, 0xffff_ffff_0000_0005));
         assert!(line.is(5, 0x2f1) && !line.is(5, 0x2f2) && !line.is(6, 0x2f1));
+        assert_eq!(Line::number_of(b"tfd:      567 events: 19"), Some(567));
         let line = Line::parse(b"tfd: 5 events: 19 data: 5").unwrap();
         assert!(line.is(5, 77));
     }
@@ -397,6 +441,9 @@ mod tests {
     fn other_lines_are_not() {
         for line in ["", "pos:\t0", "flags:\t02", "tfd: x events: 1 data: 1", "tfd: 5 events: 1"] {
             assert!(Line::parse(line.as_bytes()).is_none(), "{line}");
+        }
+        for line in ["", "tfd:", "tfd: 5", "tfd: x events", "tfd: 99999999999 events", "pos: 5 "] {
+            assert_eq!(Line::number_of(line.as_bytes()), None, "{line}");
         }
     }
 }

@@ -428,5 +428,5 @@ pub fn pid_of(pid: u32) -> Result<Pid> {
     Pid::from_raw(pid).context("process id 0")
 }
 
-/// How long output may stay open after its command has ended.
-const PIPE_GRACE: Duration = Duration::from_millis(500);
+/// How long output may stay open after its command has ended. Whoever reads it has to get a CPU for that.
+const PIPE_GRACE: Duration = Duration::from_secs(5);

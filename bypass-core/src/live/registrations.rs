@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use netns_socket::epoll::{self, EpollError, Surgeon};
+use netns_socket::epoll::{self, EpollError, Registration, Surgeon};
 use netns_socket::{PidFd, Taken};
 use seccomp_notify::Errno;
 
@@ -24,9 +24,9 @@ impl Watched<'_> {
         targets: &mut Targets,
         surgeon: &mut Option<Surgeon>,
     ) -> Result<bool, EpollError> {
-        if let Some(numbers) = targets.epolls(tid)? {
+        if let Some((thread, numbers)) = targets.epolls(tid)? {
             for at in numbers {
-                if !self.transplant_at(tid, *at, surgeon)? {
+                if !self.transplant_at(tid, Some(thread), *at, surgeon)? {
                     return Ok(false);
                 }
             }
@@ -35,17 +35,18 @@ impl Watched<'_> {
             for at in numbers {
                 // One that cannot be looked at is not known to watch it.
                 if epoll::watches_in(process, *at, self.old, self.number).unwrap_or(false) {
-                    self.transplant_at(process, *at, surgeon)?;
+                    self.transplant_at(process, None, *at, surgeon)?;
                 }
             }
         }
         Ok(true)
     }
 
-    /// The same for one epoll of this thread. False if it is none.
+    /// The same for one epoll of this thread, of which there may be a handle. False if it is none.
     fn transplant_at(
         &self,
         tid: i32,
+        handle: Option<&PidFd>,
         at: i32,
         surgeon: &mut Option<Surgeon>,
     ) -> Result<bool, EpollError> {
@@ -57,19 +58,36 @@ impl Watched<'_> {
             Err(EpollError::KcmpCall { source: Errno::NOSYS }) => {}
             Err(error) => return Err(error),
         }
-        let taken = PidFd::open(tid).ok().and_then(|target| target.take_fd(at).ok());
+        let taken = match handle {
+            Some(thread) => thread.take_fd(at).ok(),
+            None => PidFd::open(tid).ok().and_then(|thread| thread.take_fd(at).ok()),
+        };
         let Some(Taken::Fd(ep)) = taken else { return Ok(false) };
         let Some(registration) = epoll::registration(&ep, self.old, self.number)? else {
             return Ok(true);
         };
-        let surgeon = match surgeon {
-            Some(surgeon) => surgeon,
-            None => surgeon.insert(Surgeon::start()?),
-        };
-        match surgeon.register(&ep, self.new, self.number, registration) {
+        match self.register(&ep, registration, surgeon) {
             // By another descriptor of the same epoll: programs duplicate them.
             Ok(()) | Err(EpollError::EpollCtlCall { source: Errno::EXIST }) => Ok(true),
             Err(error) => Err(error),
         }
+    }
+
+    /// A number of a busy server is mostly one that we do not have, which saves the way to another thread
+    /// and back.
+    fn register(
+        &self,
+        ep: &OwnedFd,
+        registration: Registration,
+        surgeon: &mut Option<Surgeon>,
+    ) -> Result<(), EpollError> {
+        if epoll::register(ep, self.new, self.number, registration)? {
+            return Ok(());
+        }
+        let surgeon = match surgeon {
+            Some(surgeon) => surgeon,
+            None => surgeon.insert(Surgeon::start()?),
+        };
+        surgeon.register(ep, self.new, self.number, registration)
     }
 }

@@ -4,7 +4,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use libtest_mimic::Trial;
 use netns_socket::Errno;
-use netns_socket::epoll::{EpollError, Registration, Surgeon, numbers_in, registration, watches};
+use netns_socket::epoll::{
+    EpollError, Registration, Surgeon, numbers_in, register, registration, watches,
+};
 use rustix::event::{Timespec, epoll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -16,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("epoll::watched_sockets_are_told_from_others", told_apart),
         trial("epoll::registration_works_for_the_new_socket", transferred),
         trial("epoll::any_number_can_be_given", any_number),
+        trial("epoll::a_free_number_is_used_here", here),
         trial("epoll::refusals_are_reported", refused),
         trial("epoll::nothing_stays_open", nothing_open),
         trial("epoll::the_thread_has_no_descriptor_of_ours", no_descriptor),
@@ -119,6 +122,31 @@ fn any_number() {
         surgeon.register(&epoll, &new, at, wanted).unwrap();
         assert!(watches(&epoll, &new, at).unwrap(), "{at}");
         assert_eq!(ready(&epoll), [(DATA, epoll::EventFlags::OUT.bits())], "{at}");
+    }
+}
+
+fn here() {
+    let (old, _peer) = pair();
+    let wanted = Registration { events: epoll::EventFlags::OUT.bits(), data: DATA };
+    for at in [400, 900] {
+        let (new, _peer) = pair();
+        let epoll = epoll_of(&old, epoll::EventFlags::IN);
+        assert!(register(&epoll, &new, at, wanted).unwrap(), "{at}");
+        assert!(watches(&epoll, &new, at).unwrap(), "{at}");
+        assert_eq!(ready(&epoll), [(DATA, epoll::EventFlags::OUT.bits())], "{at}");
+        let error = register(&epoll, &new, at, wanted).unwrap_err();
+        assert!(matches!(error, EpollError::EpollCtlCall { source: Errno::EXIST }), "{error:?}");
+        // It does not stay open under the number, and ends with its owner.
+        assert!(!std::path::Path::new(&format!("/proc/self/fd/{at}")).exists(), "{at}");
+        drop(new);
+        assert!(ready(&epoll).is_empty(), "{at}");
+    }
+    // Numbers that are ours, or cannot be had, are left alone.
+    let (new, _peer) = pair();
+    let epoll = epoll_of(&old, epoll::EventFlags::IN);
+    for at in [number(&old), number(&new), number(&epoll), u32::MAX] {
+        assert!(!register(&epoll, &new, at, wanted).unwrap(), "{at}");
+        assert!(!watches(&epoll, &new, at).unwrap(), "{at}");
     }
 }
 
