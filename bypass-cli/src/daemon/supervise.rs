@@ -225,13 +225,6 @@ impl Supervision<'_> {
             log::open_for(&id, file);
         }
         let ports = Ports::reserve(&list).inspect_err(|_in_use| log::close_for(&id))?;
-        if ignore_own {
-            tracing::info!(
-                container = id,
-                "the networks that the container is in are not found out yet: name them in \
-                 ignoreSubnets"
-            );
-        }
         let udp = &self.args.udp;
         let treatment = Treatment {
             audit: self
@@ -239,7 +232,11 @@ impl Supervision<'_> {
                 .as_ref()
                 .and_then(Auditing::sink)
                 .map(|sink| (sink, self.args.audit.limits())),
-            first: bypass_core::PolicyLayer { ignore, ..Default::default() },
+            first: bypass_core::PolicyLayer {
+                ignore,
+                ignore_own_networks: ignore_own,
+                ..Default::default()
+            },
             ports,
             udp: udp.udp(),
             confining: Confining {

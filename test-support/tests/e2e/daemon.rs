@@ -15,6 +15,7 @@ use test_support::{Result, World, ensure, ensure_eq};
 
 use crate::client::LIMIT;
 use crate::daemon_fixture::{Daemon, is_alive, named, wait_gone};
+use crate::networks;
 use crate::publish::expect_all;
 use crate::repl::Repl;
 use crate::serve::{CRUN, runtime_command};
@@ -41,6 +42,7 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "answers_to_the_letter", requires: CURL, run: letter },
         Scenario { name: "what_cannot_be_done_leaves_nothing", requires: CURL, run: refusals },
         Scenario { name: "containers_have_their_own_policies", requires: CRUN, run: policies },
+        Scenario { name: "auto_is_the_containers_own_networks", requires: CRUN, run: own_networks },
         Scenario { name: "a_container_can_be_announced_again", requires: CRUN, run: again },
         Scenario { name: "whoever_kills_the_pid_ends_nothing", requires: CRUN, run: killed_pid },
         Scenario { name: "go_client_works_unmodified", requires: GO, run: go_client },
@@ -215,6 +217,34 @@ fn policies(world: &World) -> Result {
     }
     ensure_eq!(result(&mut ignoring)?, "ENETUNREACH", "of what is ignored");
     Ok(())
+}
+
+/// `auto` among the ignored networks, which nerdctl always names.
+fn own_networks(world: &World) -> Result {
+    let server = world.serve_remote(&["--quiet", "0.0.0.0:0"])?;
+    let daemon = Daemon::start(world, &[])?;
+    let connect = format!("sequence inet nonblocking connect={}", server.at(REMOTE_V4));
+    let named = json!(["127.0.0.0/8", "10.0.2.0/24"]);
+    for (id, subnets, attached) in [
+        ("daemon-auto", json!(["127.0.0.0/8", "auto"]), "ENETUNREACH"),
+        ("daemon-named", named, "EINPROGRESS"),
+    ] {
+        let mut spec = daemon.spec(id, &[]);
+        spec["ignoreSubnets"] = subnets;
+        daemon.expect("POST", "/v1/bypass", &spec, 201)?;
+        let mut command = daemon.container(world, "crun", id, "fx-client", &["repl"])?;
+        let mut client = Repl::by(&mut command)?;
+        let pid = networks::pid_of(world, "crun", id)?;
+        ensure_eq!(client.results(&connect)?[1]["result"], "EINPROGRESS", "{id}: before");
+        // A device that is not up, so that what is left has nowhere to go.
+        for words in ["link add d0 type veth peer name e0", "addr add 198.18.0.77/24 dev d0"] {
+            networks::ip_in(world, pid, words)?;
+        }
+        ensure_eq!(client.results(&connect)?[1]["result"], attached, "{id}: attached");
+        networks::ip_in(world, pid, "link del d0")?;
+        ensure_eq!(client.results(&connect)?[1]["result"], "EINPROGRESS", "{id}: removed");
+    }
+    daemon.stop()
 }
 
 /// Whoever did not see a container end announces it anew, with the ports that it had.

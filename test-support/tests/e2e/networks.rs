@@ -138,7 +138,7 @@ pub(crate) fn pid_of(world: &World, runtime: &str, name: &str) -> Result<u64> {
 }
 
 /// ip(8) in the network namespace of a process of the user's.
-fn ip_in(world: &World, pid: u64, words: &str) -> Result {
+pub(crate) fn ip_in(world: &World, pid: u64, words: &str) -> Result {
     let mut command = world.as_user("nsenter");
     command.args(["-t", &pid.to_string(), "-U", "-n", "--preserve-credentials", "ip"]);
     process::run(command.args(words.split(' ')), PATIENCE)?.success()?;
