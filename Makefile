@@ -84,6 +84,7 @@ programs: setup-programs ## Programs that people run, in containers, and all of 
 
 stacks: setup-stacks ## Container engines as they are packaged, each with the same scenarios
 	$(CARGO) build --workspace --bins
+	scripts/nerdctl
 	BYPASS_REQUIRE=e2e $(CARGO) test --package test-support --test stacks -- $(ARGS)
 
 attack: setup-test weakened ## Attacks on confinement, and which layer stops each of them; ARGS='NAME...' for some

@@ -16,7 +16,7 @@ pub enum Requirement {
     OrdinaryUser,
     /// A program in `PATH`.
     Program(&'static str),
-    /// A program that is built beside ours where there are means for it: see scripts/go-clients.
+    /// A program that is built beside ours where there are means for it: see scripts/go-clients and scripts/nerdctl.
     Built(&'static str),
     /// `/dev/net/tun` that an ordinary user may open.
     Tun,

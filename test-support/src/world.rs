@@ -349,4 +349,6 @@ const PROGRAMS: &[&str] = &[
     "fx-parity",
     "fx-go-client",
     "fx-go-upstream",
+    "nerdctl",
+    "containerd-rootless.sh",
 ];

@@ -110,7 +110,8 @@ fn wrapper(world: &World, directory: &std::path::Path) -> Result<PathBuf> {
 impl Engine for Docker {
     fn run(&self, world: &World, ask: &Ask<'_>) -> Result<Command> {
         let mut command = self.command(world);
-        command.args(["run", "--rm", "--network=none", "--runtime=bypass", "--name", ask.name]);
+        command.args(["run", "--rm", "--runtime=bypass", "--name", ask.name]);
+        command.arg(format!("--network={}", ask.network.unwrap_or("none")));
         command.arg(format!("--user={}", ask.user)).arg(image::NAME).args(ask.words);
         Ok(command)
     }
@@ -130,6 +131,12 @@ impl Engine for Docker {
     fn remove(&self, world: &World, name: &str) -> Option<Command> {
         let mut command = self.command(world);
         command.args(["rm", "-f", name]);
+        Some(command)
+    }
+
+    fn make_network(&self, world: &World, name: &str) -> Option<Command> {
+        let mut command = self.command(world);
+        command.args(["network", "create", name]);
         Some(command)
     }
 }

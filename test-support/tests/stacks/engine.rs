@@ -17,17 +17,24 @@ pub(crate) struct Ask<'a> {
     pub(crate) words: &'a [&'a str],
     /// `bypass.mode`, where the engine has annotations.
     pub(crate) mode: Option<&'a str>,
+    /// It serves [`PUBLISHED`], which some engines have to be told.
+    pub(crate) serves: bool,
+    /// A network that [`Engine::make_network`] has made.
+    pub(crate) network: Option<&'a str>,
 }
+
+/// What is published in all stacks.
+pub(crate) const PUBLISHED: &str = "127.0.0.1:8090:8080";
 
 impl<'a> Ask<'a> {
     pub(crate) fn new(name: &'a str, words: &'a [&'a str]) -> Self {
-        Self { name, user: 0, words, mode: None }
+        Self { name, user: 0, words, mode: None, serves: false, network: None }
     }
 }
 
 /// A container engine, or a runtime by itself.
 pub(crate) trait Engine {
-    /// Runs a container without a network of its own, to its end.
+    /// Runs a container, to its end: without a network of its own, unless it asks for one.
     fn run(&self, world: &World, ask: &Ask<'_>) -> Result<Command>;
     /// Runs a command in a container.
     fn exec(&self, world: &World, name: &str, words: &[&str]) -> Command;
@@ -35,6 +42,18 @@ pub(crate) trait Engine {
     fn kill(&self, world: &World, name: &str) -> Command;
     /// Removes what is left of one.
     fn remove(&self, world: &World, name: &str) -> Option<Command>;
+    /// Makes a network for containers, if the engine does such things.
+    fn make_network(&self, _world: &World, _name: &str) -> Option<Command> {
+        None
+    }
+    /// Whether all containers have a network, by which goes what is not bypassed.
+    fn has_network(&self) -> bool {
+        false
+    }
+    /// Whether connected UDP sockets are the host's under the engine's profile.
+    fn bypasses_udp(&self) -> bool {
+        true
+    }
 }
 
 /// An empty directory of the ordinary user's, not below /run: RootlessKit's copy of that has links,
@@ -53,10 +72,12 @@ pub(crate) fn scratch(world: &World, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A running `bypass-cli serve`.
+/// A running `bypass-cli serve` or `daemon`.
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) running: Running,
+    /// It is ended by a signal, not by its standard input.
+    is_daemon: bool,
 }
 
 /// Where it serves, for all stacks.
@@ -84,7 +105,14 @@ impl Agent {
         command.args(["--ready-fd", "1", "--exit-fd", "0"]).args(OPTIONS).args(options);
         let running = process::start_interactive(&mut command)?;
         running.any_output(PATIENCE)?;
-        Ok(Self { running })
+        Ok(Self { running, is_daemon: false })
+    }
+
+    /// Containers are announced to this one, by its program's name or as `bypass-cli daemon`.
+    pub(crate) fn daemon(command: &mut Command) -> Result<Self> {
+        let running = process::start(command)?;
+        running.told("the API is served", PATIENCE)?;
+        Ok(Self { running, is_daemon: true })
     }
 
     /// Waits for something in its log.
@@ -100,6 +128,9 @@ impl Agent {
     /// Ends it, and waits until its socket is gone.
     pub(crate) fn end(mut self) -> Result {
         self.running.close_input();
+        if self.is_daemon {
+            self.running.signal(rustix::process::Signal::TERM)?;
+        }
         self.running.finish(PATIENCE)?.success()?;
         Ok(())
     }

@@ -14,6 +14,7 @@ mod doctor;
 mod engine;
 mod guides;
 mod image;
+mod nerdctl;
 mod podman;
 mod table;
 mod wrapper;
@@ -30,6 +31,7 @@ fn main() -> Result<ExitCode> {
         podman::SCENARIOS,
         docker::SCENARIOS,
         containerd::SCENARIOS,
+        nerdctl::SCENARIOS,
         doctor::SCENARIOS,
         guides::SCENARIOS,
     ])

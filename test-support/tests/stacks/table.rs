@@ -1,6 +1,6 @@
 //! The scenarios, each of which is run with every engine.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -39,6 +39,7 @@ const ROWS: &[Row] = &[
     Row { name: "a_killed_container_leaves_its_port", run: killed },
     Row { name: "a_policy_is_read_anew", run: reload },
     Row { name: "an_ordinary_user_inside_is_bypassed", run: user },
+    Row { name: "neighbours_reach_each_other_on_one_network_only", run: neighbours },
 ];
 
 /// Runs all of them, and names those that failed.
@@ -97,11 +98,16 @@ fn json_of(finished: &Finished) -> Result<Value> {
 
 /// That the first step of a connection was made by a socket of the host.
 fn expect_hosts(steps: &Value) -> Result {
+    ensure_eq!(source(steps)?, HOST_V4, "the socket's address: {steps}");
+    Ok(())
+}
+
+/// The address of a socket that was echoed to.
+fn source(steps: &Value) -> Result<IpAddr> {
     ensure_eq!(steps[2]["value"], "hello", "the echo: {steps}");
     let local = steps[3]["value"].as_str().unwrap_or_default();
     let local: SocketAddr = local.parse().context(steps)?;
-    ensure_eq!(local.ip(), HOST_V4, "the socket's address: {steps}");
-    Ok(())
+    Ok(local.ip())
 }
 
 const LOCAL: [&str; 3] = ["send=hello", "recv", "local"];
@@ -120,7 +126,9 @@ fn udp(bench: &Bench<'_>) -> Result {
     let agent = bench.agent(&[])?;
     let connect = format!("connect={}", server.at(REMOTE_V4));
     let words = [&["sequence", "inet", "dgram", &connect][..], &LOCAL].concat();
-    expect_hosts(&bench.client(&agent, "udp", 0, &words)?)?;
+    let steps = bench.client(&agent, "udp", 0, &words)?;
+    let hosts = source(&steps)? == HOST_V4;
+    ensure_eq!(hosts, bench.engine.bypasses_udp(), "whether it is the host's: {steps}");
     agent.end()
 }
 
@@ -139,20 +147,29 @@ fn left(bench: &Bench<'_>) -> Result {
     let guarded = bench.world.serve_host(&["0.0.0.0:7009"])?;
     let ignore = format!("--ignore={REMOTE_V4}/32");
     let agent = bench.agent(&[&ignore])?;
+    let has_network = bench.engine.has_network();
     for (at, to) in [server.at(REMOTE_V4), "127.0.0.1:7009".to_owned()].into_iter().enumerate() {
         let connect = format!("connect={to}");
-        let words = ["sequence", "inet", &connect];
+        let words = [&["sequence", "inet", &connect][..], &LOCAL].concat();
         let steps = bench.client(&agent, &format!("left-{at}"), 0, &words)?;
+        if has_network && at == 0 {
+            ensure!(source(&steps)? != HOST_V4, "it is not left to its network: {steps}");
+            continue;
+        }
         // Without a network of its own, a container that is left to itself reaches nobody.
         let result = steps[0]["result"].as_str().unwrap_or_default();
         ensure!(["ENETUNREACH", "ECONNREFUSED"].contains(&result), "{to}: {steps}");
     }
-    ensure_eq!(server.peers(), [], "peers of the ignored remote");
+    ensure_eq!(server.peers().len(), usize::from(has_network), "peers of the ignored remote");
     ensure_eq!(guarded.peers(), [], "peers on the host's loopback");
     agent.end()
 }
 
 const SERVER: &[&str] = &["/bin/fx-server", "--mode", "peer", "0.0.0.0:8080"];
+
+fn serving(name: &str) -> Ask<'_> {
+    Ask { serves: true, ..Ask::new(name, SERVER) }
+}
 
 /// What a client on the host comes upon at the published port.
 fn asked(bench: &Bench<'_>, at: &str) -> Result<Value> {
@@ -163,8 +180,7 @@ fn asked(bench: &Bench<'_>, at: &str) -> Result<Value> {
 
 fn publish(bench: &Bench<'_>) -> Result {
     let agent = bench.agent(&[])?;
-    let mut container =
-        process::start(&mut bench.engine.run(bench.world, &Ask::new("publish", SERVER))?)?;
+    let mut container = process::start(&mut bench.engine.run(bench.world, &serving("publish"))?)?;
     container.line("ready", LIMIT).context(agent.running.stderr())?;
     let steps = asked(bench, "127.0.0.1")?;
     let seen = steps[1]["value"].as_str().unwrap_or_default();
@@ -200,8 +216,7 @@ fn killed(bench: &Bench<'_>) -> Result {
     let agent = bench.agent(&[])?;
     for round in 0..2 {
         let name = format!("killed-{round}");
-        let mut container =
-            process::start(&mut bench.engine.run(bench.world, &Ask::new(&name, SERVER))?)?;
+        let mut container = process::start(&mut bench.engine.run(bench.world, &serving(&name))?)?;
         container.line("ready", LIMIT).context(agent.running.stderr())?;
         let steps = asked(bench, "127.0.0.1")?;
         ensure_eq!(steps[1]["result"], "ok", "round {round}: {steps}");
@@ -253,5 +268,38 @@ fn user(bench: &Bench<'_>) -> Result {
     let connect = format!("connect={}", server.at(REMOTE_V4));
     let words = [&["sequence", "inet", &connect][..], &LOCAL].concat();
     expect_hosts(&bench.client(&agent, "user", 1000, &words)?)?;
+    agent.end()
+}
+
+fn neighbours(bench: &Bench<'_>) -> Result {
+    const NETWORKS: [&str; 2] = ["bypass-one", "bypass-two"];
+    for network in NETWORKS {
+        let Some(mut make) = bench.engine.make_network(bench.world, network) else { return Ok(()) };
+        process::run(&mut make, LIMIT)?.success()?;
+    }
+    let agent = bench.agent(&["--handle-c2c-connections", "--ignore=auto"])?;
+    let ask = Ask { network: Some(NETWORKS[0]), ..serving("server") };
+    let mut server = process::start(&mut bench.engine.run(bench.world, &ask)?)?;
+    server.line("ready", LIMIT).context(agent.running.stderr())?;
+    let mut ip =
+        bench.engine.exec(bench.world, "server", &["/bin/ip", "-4", "addr", "show", "eth0"]);
+    let said = process::run(&mut ip, LIMIT)?.success()?;
+    let mut words = said.stdout.split([' ', '/']).skip_while(|word| *word != "inet");
+    let connect = format!("connect={}:8080", words.nth(1).context("the server has an address")?);
+    let patience = ["set:so_sndtimeo=500", "set:so_rcvtimeo=500"];
+    let words = [&["/bin/fx-client", "sequence", "inet"][..], &patience, &[&connect, "recv"]];
+    let words = words.concat();
+    for (at, network) in NETWORKS.into_iter().enumerate() {
+        let name = format!("neighbour-{at}");
+        let ask = Ask { network: Some(network), ..Ask::new(&name, &words) };
+        let steps = json_of(&bench.run(&ask, &agent)?)?;
+        let (result, seen) = (&steps[2]["result"], steps[3]["value"].as_str().unwrap_or_default());
+        // By the host, which is what the server sees.
+        ensure_eq!(result == "ok", at == 0, "on {network}: {steps}\n{}", agent.running.stderr());
+        ensure_eq!(seen.starts_with("127.0.0.1:"), at == 0, "on {network}: {steps}");
+    }
+    process::run(&mut bench.engine.kill(bench.world, "server"), LIMIT)?.success()?;
+    server.wait(LIMIT)?;
+    bench.remove("server")?;
     agent.end()
 }
