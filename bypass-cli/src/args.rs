@@ -164,6 +164,11 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
 
+    /// Publish what a container asks for by its annotation `bypass.publish`, in place of -p. Some
+    /// engines make annotations of an image's labels, so its author may then choose ports.
+    #[arg(long, help_heading = "Publishing and UDP")]
+    pub(crate) publish_annotated: bool,
+
     #[command(flatten)]
     pub(crate) audit: AuditArgs,
 

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod args;
 mod audit;
 mod channel;

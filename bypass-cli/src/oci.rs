@@ -23,12 +23,13 @@ use clap::Parser as _;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use self::bundle::{Bundle, BundleError, Mode};
+use self::bundle::{Bundle, BundleError};
 use self::line::Line;
+use crate::annotations::{self, Annotated, Mode};
 use crate::args::{Cli, Command as CliCommand, OciArgs};
 use crate::exit;
 use crate::filter::Traps;
-use crate::policy::{Policies, PolicyError};
+use crate::policy::{Policies, PolicyError, devices_suffice};
 use crate::serve::{SocketPathError, socket_path};
 
 /// The runtime was not started.
@@ -44,7 +45,7 @@ pub(crate) enum OciError {
     Bundle(#[from] BundleError),
     #[error(
         "no supervisor listens on {}; start `bypass-cli serve` there, or start the container with the \
-         annotation {}=optional to do without", path.display(), bundle::MODE
+         annotation {}=optional to do without", path.display(), annotations::MODE
     )]
     NobodyListens { path: PathBuf, source: Errno },
     #[error("there is neither runc nor crun in PATH; name a runtime with --runtime")]
@@ -103,13 +104,13 @@ fn prepare(args: &OciArgs, line: &Line<'_>) -> Result<PathBuf, OciError> {
     let runtime = runtime(args.runtime.as_deref())?;
     let Some(config) = &line.config else { return Ok(runtime) };
     let Some(bundle) = Bundle::read(config)? else { return Ok(runtime) };
-    let mode = bundle.mode()?;
-    if mode == Mode::Off {
+    let annotated = bundle.annotated()?;
+    if annotated.mode == Mode::Off {
         return Ok(runtime);
     }
     let socket = socket_path(args.socket.as_deref())?;
     if let Err(errno) = listens(&socket) {
-        if mode == Mode::Optional {
+        if annotated.mode == Mode::Optional {
             warn(&format!(
                 "no supervisor listens on {}: the container is not bypassed",
                 socket.display()
@@ -118,13 +119,18 @@ fn prepare(args: &OciArgs, line: &Line<'_>) -> Result<PathBuf, OciError> {
         }
         return Err(OciError::NobodyListens { path: socket, source: errno });
     }
-    bundle.add(traps(args)?, &socket)?;
+    bundle.add(traps(args, &annotated)?, &socket)?;
     Ok(runtime)
 }
 
-fn traps(args: &OciArgs) -> Result<Traps, OciError> {
+/// Whether the supervisor publishes what the annotations ask for is not known here, so that both is
+/// trapped for.
+fn traps(args: &OciArgs, annotated: &Annotated) -> Result<Traps, OciError> {
     let policies = Policies::read(&args.policy)?;
-    Ok(args.publish.traps(&args.publish.list()?, policies.devices_suffice()))
+    let suffice = policies.devices_suffice() && devices_suffice(&annotated.layer);
+    let traps = args.publish.traps(&args.publish.list()?, suffice);
+    let asked = annotated.publish.as_ref().map(|list| args.publish.traps(list, suffice));
+    Ok(traps.and(asked.unwrap_or_default()))
 }
 
 /// Whether somebody serves the socket. A connection would be a hand-over that never comes, so one of

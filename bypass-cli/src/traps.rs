@@ -14,6 +14,15 @@ pub(crate) struct Traps {
 }
 
 impl Traps {
+    /// What either traps.
+    pub(crate) fn and(self, others: Self) -> Self {
+        Self {
+            names: self.names || others.names,
+            messages: self.messages || others.messages,
+            sends: self.sends || others.sends,
+        }
+    }
+
     /// Whether all that the others trap is trapped.
     pub(crate) fn cover(self, others: Self) -> bool {
         self.names >= others.names && self.messages >= others.messages && self.sends >= others.sends

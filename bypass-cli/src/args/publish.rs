@@ -56,12 +56,18 @@ impl UdpArgs {
     /// `devices_suffice`: a socket that is bound to a device can send nowhere that the policy
     /// forbids.
     pub(crate) fn confining(&self, list: &PublishList, devices_suffice: bool) -> Option<Traps> {
-        let published = || list.iter().any(|(_, map)| map.protocol == Protocol::Udp);
-        if self.udp == Udp::Off && !published() {
-            return None;
+        let published = list.iter().any(|(_, map)| map.protocol == Protocol::Udp);
+        if published || self.udp != Udp::Off {
+            Some(self.confining_published(devices_suffice))
+        } else {
+            None
         }
+    }
+
+    /// The same for a container that publishes UDP ports.
+    pub(crate) fn confining_published(&self, devices_suffice: bool) -> Traps {
         let confined = self.udp_sends == UdpSends::Trapped;
-        Some(Traps { names: false, messages: confined, sends: confined && !devices_suffice })
+        Traps { names: false, messages: confined, sends: confined && !devices_suffice }
     }
 }
 

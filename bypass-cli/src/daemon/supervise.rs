@@ -243,6 +243,8 @@ impl Supervision<'_> {
                 devices_suffice: udp.confining(&list, true),
                 devices_do_not: udp.confining(&list, false),
             },
+            // The engine says what is published.
+            publish_annotated: None,
             neighbours: self.args.neighbours.handle_c2c_connections,
         };
         tracing::info!(container = id, socket = %endpoint.path().display(), "serving");

@@ -9,22 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::annotations::{Annotated, AnnotationError};
 use crate::filter::Traps;
 use crate::metadata::Metadata;
 use crate::profile::{Arch, MergeError, Profile, merge};
-
-/// The annotation that says whether a container is bypassed.
-pub(super) const MODE: &str = "bypass.mode";
-
-/// Whether a container is bypassed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    On,
-    /// Nothing is done.
-    Off,
-    /// If there is a supervisor.
-    Optional,
-}
 
 /// Nothing was added to a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +23,8 @@ pub(crate) enum BundleError {
     Parse { path: PathBuf, source: serde_json::Error },
     #[error("{}: linux.seccomp", path.display())]
     Merge { path: PathBuf, source: MergeError },
-    #[error("the annotation {MODE}={value}: it is on, off or optional")]
-    Mode { value: String },
+    #[error(transparent)]
+    Annotation(#[from] AnnotationError),
     #[error("{} cannot be written", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -65,19 +53,15 @@ impl Bundle {
         Ok(Some(Self { path: path.to_owned(), config, linux }))
     }
 
-    pub(super) fn mode(&self) -> Result<Mode, BundleError> {
+    /// What its annotations say.
+    pub(super) fn annotated(&self) -> Result<Annotated, BundleError> {
         let annotations: BTreeMap<String, String> = match self.config.get("annotations") {
             Some(raw) => serde_json::from_str::<Option<_>>(raw.get())
                 .map_err(|source| self.parse(source))?
                 .unwrap_or_default(),
             None => BTreeMap::new(),
         };
-        match annotations.get(MODE).map(String::as_str) {
-            None | Some("on") => Ok(Mode::On),
-            Some("off") => Ok(Mode::Off),
-            Some("optional") => Ok(Mode::Optional),
-            Some(value) => Err(BundleError::Mode { value: value.to_owned() }),
-        }
+        Ok(Annotated::parse(&annotations)?)
     }
 
     /// Adds the traps to its profile and names the socket.
@@ -136,6 +120,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::annotations::Mode;
 
     fn bundle(config: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -216,14 +201,15 @@ mod tests {
     }
 
     #[test]
-    fn the_annotation_decides() {
-        let mode = |annotations: &str| {
+    fn annotations_are_those_of_the_configuration() {
+        let annotated = |annotations: &str| {
             let (_dir, path) = bundle(&format!(r#"{{"linux":{{}},"annotations":{annotations}}}"#));
-            Bundle::read(&path).unwrap().unwrap().mode()
+            Bundle::read(&path).unwrap().unwrap().annotated()
         };
-        assert_eq!(mode("null").unwrap(), Mode::On);
-        assert_eq!(mode(r#"{"a":"b","bypass.mode":"off"}"#).unwrap(), Mode::Off);
-        assert_eq!(mode(r#"{"bypass.mode":"optional"}"#).unwrap(), Mode::Optional);
-        assert!(matches!(mode(r#"{"bypass.mode":"no"}"#), Err(BundleError::Mode { .. })));
+        assert_eq!(annotated("null").unwrap().mode, Mode::On);
+        assert_eq!(annotated(r#"{"a":"b","bypass.mode":"off"}"#).unwrap().mode, Mode::Off);
+        assert_eq!(annotated(r#"{"bypass.mode":"optional"}"#).unwrap().mode, Mode::Optional);
+        let wrong = annotated(r#"{"bypass.mode":"no"}"#);
+        assert!(matches!(wrong, Err(BundleError::Annotation(AnnotationError::Mode(_)))));
     }
 }

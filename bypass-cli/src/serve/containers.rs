@@ -5,11 +5,13 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bypass_core::{
-    AuditLimits, AuditSink, Container, PolicyLayer, Ports, Settings, Supervisor, Udp,
+    AuditLimits, AuditSink, Container, PolicyLayer, Ports, Published, Settings, Supervisor, Udp,
 };
 use netns_socket::PidFd;
 use seccomp_notify::{ContainerProcessState, Handoff};
 
+use crate::annotations::{self, Annotated};
+use crate::args::UdpArgs;
 use crate::exit;
 use crate::filter::Traps;
 use crate::metadata::Metadata;
@@ -44,6 +46,8 @@ struct Served {
     container: Container,
     /// What its policy depends on.
     annotations: BTreeMap<String, String>,
+    annotated: Annotated,
+    ports: Ports,
     metadata: String,
     /// It may hold UDP sockets of the host.
     host_datagrams: bool,
@@ -58,16 +62,26 @@ pub(crate) struct Treatment {
     pub(crate) ports: Ports,
     pub(crate) udp: Udp,
     pub(crate) confining: Confining,
+    /// Where containers may publish what their annotations ask for: what must be trapped of one that asks
+    /// for UDP ports.
+    pub(crate) publish_annotated: Option<Confining>,
     /// They reach each other's published ports.
     pub(crate) neighbours: bool,
 }
 
 impl Treatment {
-    fn of(&self, id: &str, policy: &PolicyLayer, datagrams: Datagrams, metadata: &str) -> Settings {
+    fn of(
+        &self,
+        id: &str,
+        ports: &Ports,
+        policy: &PolicyLayer,
+        datagrams: Datagrams,
+        metadata: &str,
+    ) -> Settings {
         // What another's profile traps is not known. nerdctl's has neither of these.
         let ours = Metadata::parse(metadata).is_some();
         let settings = Settings::new(id, policy.policy())
-            .publish(self.ports.clone())
+            .publish(ports.clone())
             .udp(self.udp)
             .host_datagrams(datagrams == Datagrams::OfHost)
             .listen_trapped(ours)
@@ -92,6 +106,14 @@ pub(crate) struct Confining {
 }
 
 impl Confining {
+    /// For a container that publishes UDP ports.
+    pub(crate) fn published(udp: &UdpArgs) -> Self {
+        Self {
+            devices_suffice: Some(udp.confining_published(true)),
+            devices_do_not: Some(udp.confining_published(false)),
+        }
+    }
+
     fn under(self, policy: &PolicyLayer) -> Option<Traps> {
         if devices_suffice(policy) { self.devices_suffice } else { self.devices_do_not }
     }
@@ -158,14 +180,24 @@ impl Containers {
             return;
         }
         let annotations = state.state.annotations;
+        let annotated = match Annotated::parse(&annotations) {
+            Ok(annotated) => annotated,
+            Err(error) => {
+                tracing::warn!(
+                    container = id,
+                    "refused a hand-over: {error}; connect, bind and listen fail with ENOSYS there"
+                );
+                return;
+            }
+        };
         // Held until the container is entered, so that it misses no reload.
         let mut registry = self.lock();
         if registry.closed {
             tracing::warn!(container = id, "refused a hand-over: it is served no longer");
             return;
         }
-        let policy = self.policy(&id, &annotations);
-        let datagrams = self.datagrams(&policy, &state.metadata);
+        let policy = self.policy(&id, &annotations, &annotated);
+        let datagrams = self.datagrams(&policy, &annotated, &state.metadata);
         let host_datagrams = datagrams == Datagrams::OfHost;
         // An id is free again when its container has ended, which we may learn later than the
         // runtime does: who is being created joins nobody.
@@ -188,7 +220,8 @@ impl Containers {
         }
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
-        let settings = self.treatment.of(&id, &policy, datagrams, &state.metadata);
+        let ports = self.ports(&id, &annotated);
+        let settings = self.treatment.of(&id, &ports, &policy, datagrams, &state.metadata);
         let settings = match first {
             Some(process) => settings.first_process(process),
             None => settings,
@@ -211,7 +244,8 @@ impl Containers {
                     );
                 }
                 let metadata = state.metadata;
-                let served = Served { container, annotations, metadata, host_datagrams };
+                let served =
+                    Served { container, annotations, annotated, ports, metadata, host_datagrams };
                 if let Some(before) = registry.by_id.insert(id.clone(), served) {
                     registry.displaced.push((id, before));
                 }
@@ -227,8 +261,8 @@ impl Containers {
         let Registry { by_id, displaced, .. } = &mut *registry;
         let displaced = displaced.iter_mut().map(|(id, served)| (&*id, served));
         for (id, served) in by_id.iter_mut().chain(displaced) {
-            let policy = self.policy(id, &served.annotations);
-            let datagrams = self.datagrams(&policy, &served.metadata);
+            let policy = self.policy(id, &served.annotations, &served.annotated);
+            let datagrams = self.datagrams(&policy, &served.annotated, &served.metadata);
             if served.host_datagrams && datagrams != Datagrams::OfHost {
                 tracing::warn!(
                     container = id,
@@ -237,7 +271,9 @@ impl Containers {
                 );
             }
             served.host_datagrams |= datagrams == Datagrams::OfHost;
-            served.container.change(self.treatment.of(id, &policy, datagrams, &served.metadata));
+            let Served { ports, metadata, .. } = &*served;
+            let settings = self.treatment.of(id, ports, &policy, datagrams, metadata);
+            served.container.change(settings);
         }
     }
 
@@ -257,13 +293,57 @@ impl Containers {
         registry.displaced.retain(|(_, served)| served.container.end().is_none());
     }
 
-    fn policy(&self, id: &str, annotations: &BTreeMap<String, String>) -> PolicyLayer {
+    fn policy(
+        &self,
+        id: &str,
+        annotations: &BTreeMap<String, String>,
+        annotated: &Annotated,
+    ) -> PolicyLayer {
         let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
-        PolicyLayer::stacked([&self.treatment.first, &policies.of(id, annotations)])
+        let theirs = policies.of(id, annotations);
+        PolicyLayer::stacked([&annotated.layer, &self.treatment.first, &theirs])
     }
 
-    fn datagrams(&self, policy: &PolicyLayer, metadata: &str) -> Datagrams {
-        Datagrams::under(metadata, self.treatment.confining.under(policy))
+    /// What a container publishes: its annotation's ports in place of those of all, where that may be.
+    fn ports(&self, id: &str, annotated: &Annotated) -> Ports {
+        match &annotated.publish {
+            None => self.treatment.ports.clone(),
+            Some(list) if list.is_empty() => Ports::none(),
+            Some(_) if self.treatment.publish_annotated.is_none() => {
+                tracing::warn!(
+                    container = id,
+                    "the annotation {} counts with --publish-annotated only",
+                    annotations::PUBLISH
+                );
+                self.treatment.ports.clone()
+            }
+            Some(list) => match Ports::reserve(list) {
+                Ok(ports) => {
+                    for Published { protocol, host, container_port, .. } in ports.published() {
+                        tracing::info!(
+                            container = id,
+                            "published {host}/{protocol} -> {container_port}"
+                        );
+                    }
+                    ports
+                }
+                Err(error) => {
+                    tracing::error!(
+                        container = id,
+                        "the annotation {}: {}; nothing is published",
+                        annotations::PUBLISH,
+                        exit::chain(&error)
+                    );
+                    Ports::none()
+                }
+            },
+        }
+    }
+
+    fn datagrams(&self, policy: &PolicyLayer, annotated: &Annotated, metadata: &str) -> Datagrams {
+        let Treatment { confining, publish_annotated: asked, .. } = &self.treatment;
+        let confining = asked.as_ref().filter(|_| annotated.publishes_udp()).unwrap_or(confining);
+        Datagrams::under(metadata, confining.under(policy))
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {

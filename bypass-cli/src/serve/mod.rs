@@ -71,7 +71,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let ready_fd = args.ready_fd.map(|fd| inherited("ready-fd", fd)).transpose()?;
     let exit_fd = args.exit_fd.map(|fd| inherited("exit-fd", fd)).transpose()?;
     let mut confinement = Confinement::begin(args.confine.confine, Role::Serve)?;
-    confinement.give_up_capabilities(!list.is_empty())?;
+    let publishes = !list.is_empty() || args.publish_annotated;
+    confinement.give_up_capabilities(publishes)?;
     // What is made here belongs to the user alone: the socket above all.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     limits::raise_open_files();
@@ -94,6 +95,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
             devices_suffice: args.publish.confining(&list, true),
             devices_do_not: args.publish.confining(&list, false),
         },
+        publish_annotated: args.publish_annotated.then(|| Confining::published(&args.publish.udp)),
         neighbours: args.neighbours.handle_c2c_connections,
     };
     let containers = Containers::new(Supervisor::new()?, treatment, policies, Arc::clone(&ended));
@@ -103,7 +105,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let _pid_file = pid_file.map_err(|(path, source)| ServeError::PidFile { path, source })?;
     // Before anybody can connect to whom a container could talk.
     confinement.complete(&Needs {
-        writes_memory: args.publish.confining(&list, true).is_some() || !list.is_empty(),
+        writes_memory: args.publish.confining(&list, true).is_some() || publishes,
         removes_files: true,
         children: Vec::new(),
     })?;

@@ -6,6 +6,7 @@
     reason = "JSON is indexed, which answers null for what is not there"
 )]
 
+mod annotations;
 mod attack;
 mod audit;
 mod client;
@@ -75,6 +76,7 @@ const GROUPS: &[Group] = &[
     networks::SCENARIOS,
     neighbours::SCENARIOS,
     serve::SCENARIOS,
+    annotations::SCENARIOS,
     serve_ports::SCENARIOS,
     serve_peers::SCENARIOS,
     serve_sessions::SCENARIOS,

@@ -384,7 +384,7 @@ fn sections(world: &World) -> Result {
             let name = format!("{name}-{way}");
             let mut command = agent.container(world, "crun", &name, "fx-client", &words)?;
             if let Some(role) = role {
-                annotate(&command, role)?;
+                annotate(&command, &[("org.example/role", role)])?;
             }
             let finished = process::run(&mut command, LIMIT)?.success()?;
             let line = finished.stdout.lines().last().unwrap_or_default();
@@ -396,12 +396,13 @@ fn sections(world: &World) -> Result {
     Ok(())
 }
 
-/// Gives the container that the command runs an annotation.
-fn annotate(command: &std::process::Command, role: &str) -> Result {
+/// Gives the container that the command runs annotations.
+pub(crate) fn annotate(command: &std::process::Command, all: &[(&str, &str)]) -> Result {
     let mut words = command.get_args().skip_while(|word| *word != "--bundle").skip(1);
     let path = PathBuf::from(words.next().context("a bundle")?).join("config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    config["annotations"] = json!({ "org.example/role": role });
+    let all = all.iter().map(|(name, value)| ((*name).to_owned(), json!(value)));
+    config["annotations"] = Value::Object(all.collect());
     std::fs::write(&path, serde_json::to_vec(&config)?)?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::table::{self, LIMIT};
 
 const ROOTFUL: &[Requirement] =
     &[Requirement::Program("dockerd"), Requirement::Program("iptables")];
-const ROOTLESS: &[Requirement] = &[
+pub(crate) const ROOTLESS: &[Requirement] = &[
     Requirement::Program("dockerd"),
     Requirement::Program("rootlesskit"),
     Requirement::Program("slirp4netns"),
@@ -46,7 +46,7 @@ struct Docker {
 }
 
 /// Debian does not put it into PATH.
-const SCRIPT: &str = "/usr/share/docker.io/contrib/dockerd-rootless.sh";
+pub(crate) const SCRIPT: &str = "/usr/share/docker.io/contrib/dockerd-rootless.sh";
 
 impl Docker {
     fn start(world: &World, who: Who, name: &str) -> Result<Self> {
