@@ -4,6 +4,7 @@
 
 mod live;
 mod machine;
+mod probe;
 mod runtimes;
 
 use std::io::{self, Write as _};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::Finding;
+use super::{Finding, probe};
 use crate::oci;
 use crate::serve::socket_path;
 
@@ -21,39 +21,51 @@ pub(super) fn findings() -> Vec<Finding> {
 /// A program that makes containers.
 struct Known {
     name: &'static str,
-    /// The first version that passes `listenerPath` on, or what to do instead. (By version: trying
-    /// takes an image.)
+    /// The first version that passes `listenerPath` on, or what to do instead.
     listener: Result<(u32, u32), &'static str>,
+    /// It is tried: an engine would take an image, and a store to keep it in.
+    tried: bool,
 }
 
 const KNOWN: &[Known] = &[
-    Known { name: "runc", listener: Ok((1, 1)) },
-    Known { name: "crun", listener: Ok((1, 0)) },
-    Known { name: "podman", listener: Ok((4, 0)) },
+    Known { name: "runc", listener: Ok((1, 1)), tried: true },
+    Known { name: "crun", listener: Ok((1, 0)), tried: true },
+    Known { name: "podman", listener: Ok((4, 0)), tried: false },
     Known {
         name: "docker",
         listener: Err(
             "register `bypass-cli oci-runtime` as a runtime, since 20.10 drops listenerPath; \
                        see docs/runtimes.md",
         ),
+        tried: false,
     },
 ];
 
 impl Known {
     /// `None` where it is not installed.
     fn finding(&self) -> Option<Finding> {
-        find(self.name)?;
+        let program = find(self.name)?;
         let asked = Command::new(self.name).arg("--version").stdin(Stdio::null()).output().ok()?;
         let text = String::from_utf8_lossy(&asked.stdout);
         let line = text.lines().next().unwrap_or_default().to_owned();
         let version = version(&line);
-        Some(match (self.listener, version) {
-            (Ok(first), Some(version)) if version >= first => {
-                Finding::ok(self.name, format!("{line}: passes listenerPath on, by its version"))
+        let tried = self.tried.then(|| probe::hands_over(&program));
+        let why = match tried {
+            Some(Ok(())) => {
+                let found = format!("{line}: hands its listener over, which was tried");
+                return Some(Finding::ok(self.name, found));
             }
+            Some(Err(said)) => format!(" (it could not be tried: {said})"),
+            None => String::new(),
+        };
+        Some(match (self.listener, version) {
+            (Ok(first), Some(version)) if version >= first => Finding::ok(
+                self.name,
+                format!("{line}: passes listenerPath on, by its version{why}"),
+            ),
             (Ok((major, minor)), _) => Finding::warning(
                 self.name,
-                format!("{line}: may not pass listenerPath on, by its version"),
+                format!("{line}: may not pass listenerPath on, by its version{why}"),
                 format!("use {major}.{minor} or later"),
             ),
             (Err(remedy), _) => Finding::warning(self.name, line, remedy),

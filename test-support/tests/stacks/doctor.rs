@@ -12,8 +12,12 @@ use test_support::{Result, World, ensure, ensure_eq};
 use crate::engine::Agent;
 use crate::table::LIMIT;
 
-const SOUND: &[Requirement] =
-    &[Requirement::Tun, Requirement::Program("runc"), Requirement::Program("newuidmap")];
+const SOUND: &[Requirement] = &[
+    Requirement::Tun,
+    Requirement::Program("runc"),
+    Requirement::Program("crun"),
+    Requirement::Program("newuidmap"),
+];
 
 pub(crate) const SCENARIOS: Group = (
     "doctor",
@@ -22,6 +26,7 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "no_access_to_tun_is_told", requires: &[], run: no_tun },
         Scenario { name: "no_user_namespaces_are_a_failure", requires: &[], run: no_namespaces },
         Scenario { name: "missing_programs_are_told", requires: &[], run: no_programs },
+        Scenario { name: "a_runtime_that_hands_nothing_over_is_told", requires: &[], run: other },
     ],
 );
 
@@ -70,6 +75,11 @@ fn sound(world: &World) -> Result {
     ] {
         findings.expect(about, "ok", "")?;
     }
+    for about in ["runc", "crun"] {
+        let finding = findings.0.iter().find(|finding| finding["about"] == about);
+        let found = finding.map(|finding| finding["found"].to_string()).unwrap_or_default();
+        ensure!(found.contains("which was tried"), "{about}: {found}");
+    }
     agent.end()?;
     Findings::of(&mut doctor(world)?, 0)?.expect("supervisor", "warning", "bypass-cli serve")
 }
@@ -103,4 +113,22 @@ fn no_programs(world: &World) -> Result {
     findings.expect("subordinate ids", "warning", "uidmap")?;
     findings.expect("runtimes", "warning", "runc or crun")?;
     findings.expect("self-test", "ok", "")
+}
+
+/// A program that is called runc and starts no container.
+fn other(world: &World) -> Result {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = world.directory("other-runc")?;
+    let program = directory.join("runc");
+    std::fs::write(&program, "#!/bin/sh\necho runc version 1.0.0\necho no such thing >&2\n")?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    let mut command = world.as_user("env");
+    command.arg(format!("PATH={}:/bin", directory.display()));
+    command.arg(world.program("bypass-cli")?).args(["doctor", "--json"]);
+    let findings = Findings::of(&mut command, 0)?;
+    findings.expect("runc", "warning", "1.1 or later")?;
+    let finding = findings.0.iter().find(|finding| finding["about"] == "runc");
+    let found = finding.map(|finding| finding["found"].to_string()).unwrap_or_default();
+    ensure!(found.contains("could not be tried: no such thing"), "{found}");
+    Ok(())
 }
