@@ -39,6 +39,11 @@ impl Channel {
         Ok(self.0.as_raw_fd())
     }
 
+    /// The same end once more.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
         Ok(rustix::io::ioctl_fionbio(&self.0, true)?)
     }

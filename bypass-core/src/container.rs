@@ -159,6 +159,12 @@ impl Container {
         }
     }
 
+    /// Begins what dropping does, without waiting for it: of many containers, all let go at once.
+    pub fn let_go(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.wake();
+    }
+
     /// What has been counted up to now.
     #[must_use]
     pub fn stats(&self) -> Snapshot {
@@ -193,8 +199,7 @@ impl AsFd for Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        self.shared.wake();
+        self.let_go();
         // A target can hold the thread up for a while. It then ends by itself later, and
         // whoever drops the handle is not made to wait for it.
         self.wait(DETACH_WITHIN);

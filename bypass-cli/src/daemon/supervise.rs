@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use bypass_core::{
     Ports, Publish, PublishConflict, PublishList, PublishParseError, ReserveError, Supervisor,
@@ -197,7 +199,7 @@ impl Supervision<'_> {
                 return false;
             }
         };
-        let reply = match message {
+        let message = match message {
             Request::Log { id } => {
                 self.log = fd.map(|fd| (id, File::from(fd)));
                 Reply::Done
@@ -206,12 +208,22 @@ impl Supervision<'_> {
                 Ok(()) => Reply::Done,
                 Err(error) => Reply::Refused { what: exit::chain(&error) },
             },
-            Request::Stop { id } => {
-                self.stop(&id);
-                Reply::Done
-            }
+            Request::Stop { id } => match (self.bypasses.remove(&id), channel.try_clone()) {
+                (Some(served), Ok(channel)) => {
+                    match stop_elsewhere(id, served, number, channel) {
+                        Ok(_answered_there) => return true,
+                        // What was not begun has been dropped, and that lets go as well.
+                        Err(_no_thread) => Reply::Done,
+                    }
+                }
+                (Some(served), Err(_no_descriptor)) => {
+                    stop(&id, served);
+                    Reply::Done
+                }
+                (None, _) => Reply::Done,
+            },
         };
-        channel.send(&Numbered { number, message: reply }, None).is_ok()
+        channel.send(&Numbered { number, message }, None).is_ok()
     }
 
     fn start(&mut self, bypass: Bypass, socket: Option<OwnedFd>) -> Result<(), BypassError> {
@@ -258,17 +270,6 @@ impl Supervision<'_> {
         Ok(())
     }
 
-    fn stop(&mut self, id: &str) {
-        if let Some(served) = self.bypasses.remove(id) {
-            let running = served.containers.running();
-            tracing::info!(container = id, running, "served no longer");
-            // Its processes, if there are any, get ENOSYS from now on.
-            served.containers.close();
-            drop(served);
-            log::close_for(id);
-        }
-    }
-
     /// Bypasses without a container, which nobody can stop when nobody tells us anything: another
     /// process may want their sockets.
     fn forget_idle(&mut self) {
@@ -301,6 +302,29 @@ impl Supervision<'_> {
             );
         }
     }
+}
+
+/// Lets go of a bypass and answers the request, on a thread for that: a container that holds up its own
+/// thread holds up no hand-over of another. Nothing more is asked for until the answer is there.
+fn stop_elsewhere(
+    id: String,
+    served: Served,
+    number: u64,
+    channel: Channel,
+) -> io::Result<JoinHandle<bool>> {
+    std::thread::Builder::new().name("letting go".into()).spawn(move || {
+        stop(&id, served);
+        channel.send(&Numbered { number, message: Reply::Done }, None).is_ok()
+    })
+}
+
+fn stop(id: &str, served: Served) {
+    let running = served.containers.running();
+    tracing::info!(container = id, running, "served no longer");
+    // Its processes, if there are any, get ENOSYS from now on.
+    served.containers.close();
+    drop(served);
+    log::close_for(id);
 }
 
 /// What there is to do.

@@ -282,6 +282,7 @@ impl Containers {
     pub(crate) fn close(&self) {
         let mut registry = self.lock();
         registry.closed = true;
+        registry.iter().for_each(|served| served.container.let_go());
         registry.by_id.clear();
         registry.displaced.clear();
     }
