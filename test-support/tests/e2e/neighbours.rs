@@ -5,6 +5,7 @@ use serde_json::Value;
 use test_support::failure::Context;
 use test_support::harness::{Group, Scenario};
 use test_support::process::{self, PATIENCE, Running};
+use test_support::requirement::Requirement;
 use test_support::{Result, World, ensure, ensure_eq};
 
 use crate::client::result_of;
@@ -18,37 +19,49 @@ pub(crate) const SCENARIOS: Group = (
         Scenario {
             name: "one_network_leads_over_the_host",
             requires: CRUN,
-            run: |world| with(world, "one", MAPS, one_network),
+            run: |world| with(world, ("crun", "one"), MAPS, one_network),
         },
         Scenario {
             name: "two_networks_do_not",
             requires: CRUN,
-            run: |world| with(world, "two", MAPS, two_networks),
+            run: |world| with(world, ("crun", "two"), MAPS, two_networks),
+        },
+        Scenario {
+            name: "runc_one_network_leads_over_the_host",
+            requires: RUNC,
+            run: |world| with(world, ("runc", "one"), MAPS, one_network),
+        },
+        Scenario {
+            name: "runc_two_networks_do_not",
+            requires: RUNC,
+            run: |world| with(world, ("runc", "two"), MAPS, two_networks),
         },
         Scenario {
             name: "an_address_is_not_stolen",
             requires: CRUN,
-            run: |world| with(world, "stolen", MAPS, stolen),
+            run: |world| with(world, ("crun", "stolen"), MAPS, stolen),
         },
         Scenario {
             name: "changes_count_at_once",
             requires: CRUN,
-            run: |world| with(world, "changes", MAPS, changes),
+            run: |world| with(world, ("crun", "changes"), MAPS, changes),
         },
         Scenario {
             name: "without_the_option_nothing_is_led",
             requires: CRUN,
-            run: |world| with(world, "without", &MAPS[..4], without),
+            run: |world| with(world, ("crun", "without"), &MAPS[..4], without),
         },
     ],
 );
 
+const RUNC: &[Requirement] = &[Requirement::Program("runc")];
 const MAPS: &[&str] = &["-p", "8077:8080", "-p", "8078:8081", "--handle-c2c-connections"];
 const CLIENT: &str = "10.77.0.2/24";
 const SERVER: &str = "10.77.0.3/24";
 
 /// A container that serves, and one with a client.
 struct Pair {
+    runtime: &'static str,
     agent: Agent,
     client: Repl,
     client_pid: u64,
@@ -57,30 +70,31 @@ struct Pair {
 }
 
 impl Pair {
-    fn start(world: &World, test: &str, maps: &[&str]) -> Result<Self> {
+    fn start(world: &World, runtime: &'static str, test: &str, maps: &[&str]) -> Result<Self> {
         let agent = Agent::start(world, &["--ignore", "auto"], maps)?;
-        let name = format!("crun-{test}-client");
-        let client = interactive(world, &agent, "crun", &name)?;
-        let client_pid = pid_of(world, "crun", &name)?;
-        let mut pair = Self { agent, client, client_pid, server_pid: 0, servers: Vec::new() };
-        pair.server_pid = pair.serve(world, &format!("crun-{test}-server"), "[::]:8080")?;
+        let name = format!("{runtime}-{test}-client");
+        let client = interactive(world, &agent, runtime, &name)?;
+        let client_pid = pid_of(world, runtime, &name)?;
+        let mut pair =
+            Self { runtime, agent, client, client_pid, server_pid: 0, servers: Vec::new() };
+        pair.server_pid = pair.serve(world, &format!("{runtime}-{test}-server"), "[::]:8080")?;
         Ok(pair)
     }
 
     /// Starts a container with a server; its process id.
     fn serve(&mut self, world: &World, name: &str, at: &str) -> Result<u64> {
         let words = ["--mode", "peer", at];
-        let mut command = self.agent.container(world, "crun", name, "fx-server", &words)?;
+        let mut command = self.agent.container(world, self.runtime, name, "fx-server", &words)?;
         self.servers.push((name.to_owned(), process::start(&mut command)?));
         let (_, running) = self.servers.last_mut().context("a server")?;
         running.line("ready", PATIENCE).context(self.agent.running.stderr())?;
-        pid_of(world, "crun", name)
+        pid_of(world, self.runtime, name)
     }
 
     /// Ends the containers with servers.
     fn end(&mut self, world: &World) -> Result {
         for (name, mut running) in self.servers.drain(..) {
-            let mut kill = runtime_command(world, "crun");
+            let mut kill = runtime_command(world, self.runtime);
             process::run(kill.args(["kill", &name, "KILL"]), PATIENCE)?;
             running.wait(PATIENCE)?;
         }
@@ -133,11 +147,11 @@ fn alone(world: &World, pid: u64, address: &str) -> Result {
 /// Runs a test of two containers and ends them, whatever comes of it.
 fn with(
     world: &World,
-    name: &str,
+    (runtime, name): (&'static str, &str),
     maps: &[&str],
     test: impl FnOnce(&World, &mut Pair) -> Result,
 ) -> Result {
-    let mut pair = Pair::start(world, name, maps)?;
+    let mut pair = Pair::start(world, runtime, name, maps)?;
     let result = test(world, &mut pair);
     let log = pair.agent.running.stderr();
     pair.end(world)?;
