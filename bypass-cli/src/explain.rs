@@ -7,9 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use bypass_core::{Decision, Flow, Policy, Protocol, Reason, Verdict};
+use bypass_core::{Decision, Flow, Policy, PolicyLayer, Protocol, Reason, Verdict};
 use netns_socket::{Arrival, Egress, RouteError, Router};
 
+use crate::annotations::{Annotated, AnnotationError};
 use crate::args::ExplainArgs;
 use crate::policy::{Policies, PolicyError};
 
@@ -18,6 +19,8 @@ use crate::policy::{Policies, PolicyError};
 pub(crate) enum ExplainError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Annotation(#[from] AnnotationError),
     #[error("the routes of the host cannot be asked for")]
     Router(#[from] RouteError),
     #[error("the answer cannot be written to standard output")]
@@ -42,7 +45,7 @@ pub(crate) fn print(args: &ExplainArgs) -> Result<ExitCode, ExplainError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn policy(args: &ExplainArgs) -> Result<Policy, PolicyError> {
+fn policy(args: &ExplainArgs) -> Result<Policy, ExplainError> {
     let policies = Policies::read(&args.policy)?;
     let annotations: BTreeMap<String, String> = args.annotation.iter().cloned().collect();
     let layer = match &args.container {
@@ -50,7 +53,8 @@ fn policy(args: &ExplainArgs) -> Result<Policy, PolicyError> {
         None if annotations.is_empty() => policies.general(),
         None => policies.of("", &annotations),
     };
-    Ok(layer.policy())
+    let annotated = Annotated::parse(&annotations)?;
+    Ok(PolicyLayer::stacked([&annotated.layer, &layer]).policy())
 }
 
 /// A destination as the user writes it: `tcp://10.1.2.3:443`.

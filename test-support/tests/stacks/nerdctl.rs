@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use test_support::failure::Context;
@@ -32,6 +33,11 @@ pub(crate) const SCENARIOS: Group = (
     &[
         Scenario { name: "rootless", requires: NERDCTL, run: table },
         Scenario { name: "annotations_are_heeded", requires: NERDCTL, run: annotations },
+        Scenario {
+            name: "without_a_network_nothing_is_announced",
+            requires: NERDCTL,
+            run: no_network,
+        },
     ],
 );
 
@@ -42,7 +48,7 @@ const BYPASS: &str = "--annotation=nerdctl/bypass4netns=true";
 #[derive(Debug)]
 pub(crate) struct Nerdctl {
     pub(crate) home: PathBuf,
-    _daemon: Running,
+    daemon: Running,
 }
 
 impl Nerdctl {
@@ -52,8 +58,8 @@ impl Nerdctl {
         let home = scratch(world, name)?;
         let mut daemon = in_session(world, &home, "containerd-rootless.sh");
         let daemon = process::start(&mut daemon)?;
-        let this = Self { home, _daemon: daemon };
-        wait_for(|| this.command(world, &["images"]), &this._daemon)?;
+        let this = Self { home, daemon };
+        wait_for(|| this.command(world, &["images"]), &this.daemon)?;
         let archive = image.archive.to_string_lossy().into_owned();
         process::run(&mut this.command(world, &["load", "--input", &archive]), LIMIT)?.success()?;
         Ok(this)
@@ -182,6 +188,9 @@ fn annotations(world: &World) -> Result {
         (&["--label=nerdctl/bypass4netns=true"], false),
         (&[BYPASS, r#"--annotation=nerdctl/bypass4netns-ignore-subnets=["10.0.0.0/8"]"#], true),
         (&[BYPASS, r#"--annotation=nerdctl/bypass4netns-ignore-subnets=["198.18.0.0/15"]"#], false),
+        // Ours are handed over with the container.
+        (&[BYPASS, "--annotation=bypass.ignore=198.18.0.0/15"], false),
+        (&[BYPASS, "--annotation=bypass.mode=off"], false),
     ] {
         let source = source(world, &nerdctl, options, &to).context(agent.running.stderr())?;
         ensure_eq!(source == host, bypassed, "with {options:?}: from {source}");
@@ -202,6 +211,41 @@ fn annotations(world: &World) -> Result {
     process::run(&mut nerdctl.kill(world, name), LIMIT)?.success()?;
     container.wait(LIMIT)?;
     agent.end()
+}
+
+/// What docs/runtimes.md says of it: the runtime waits for somebody whom nerdctl told nothing, until
+/// somebody kills its init.
+fn no_network(world: &World) -> Result {
+    let nerdctl = Nerdctl::start(world, "nerdctl-no-network")?;
+    let agent = agent(world, &[])?;
+    let words = ["run", "--name", "none", "--network=none", BYPASS, image::NAME, "true"];
+    let mut running = process::start(&mut nerdctl.command(world, &words))?;
+    wait_for(|| nerdctl.command(world, &["inspect", "none"]), &nerdctl.daemon)?;
+    ensure!(!running.ends_within(Duration::from_secs(3))?, "it has started: {}", running.stderr());
+    ensure!(!agent.running.stderr().contains("serving container"), "it was announced");
+    for pid in inits(world)? {
+        rustix::process::kill_process(process::pid_of(pid)?, rustix::process::Signal::KILL)?;
+    }
+    ensure!(!running.wait(LIMIT)?.success(), "it has run");
+    agent.end()
+}
+
+/// Processes `runc init` in the user namespace of RootlessKit.
+fn inits(world: &World) -> Result<Vec<u32>> {
+    let file = world.runtime_dir().join("containerd-rootless/child_pid");
+    let child = std::fs::read_to_string(&file).context(file.display())?;
+    let user = |pid: &str| std::fs::read_link(format!("/proc/{}/ns/user", pid.trim())).ok();
+    let own = user(&child).context("RootlessKit's user namespace")?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let line = std::fs::read(format!("/proc/{name}/cmdline")).unwrap_or_default();
+        if line.starts_with(b"runc\0init") && user(&name).as_ref() == Some(&own) {
+            found.push(name.parse()?);
+        }
+    }
+    ensure!(!found.is_empty(), "there is no runc init");
+    Ok(found)
 }
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
