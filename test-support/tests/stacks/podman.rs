@@ -38,6 +38,16 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "what_is_left_goes_by_slirp4netns", requires: SLIRP, run: slirp4netns },
         Scenario { name: "pasta_is_attached_by_pid", requires: PASTA, run: pasta },
         Scenario { name: "a_health_check_is_bypassed", requires: RUNC, run: health },
+        Scenario {
+            name: "annotations_are_heeded_with_crun",
+            requires: CRUN,
+            run: |world| annotated(world, "crun"),
+        },
+        Scenario {
+            name: "annotations_are_heeded_with_runc",
+            requires: RUNC,
+            run: |world| annotated(world, "runc"),
+        },
     ],
 );
 
@@ -205,5 +215,38 @@ fn health(world: &World) -> Result {
     ensure_eq!(server.peers().len(), 2, "checks that the remote has seen");
     let mut remove = podman.command(world);
     process::run(remove.args(["rm", "-f", "-t", "0", "health"]), LIMIT)?.success()?;
+    agent.end()
+}
+
+/// As the engine passes them on.
+fn annotated(world: &World, runtime: &'static str) -> Result {
+    let podman = Podman::of(world, runtime, &format!("annotated-{runtime}"))?;
+    let server = world.serve_remote(&["--quiet", "0.0.0.0:0"])?;
+    let agent = Agent::start(world, &["--publish-annotated"])?;
+    let connect = format!("connect={}", server.at(REMOTE_V4));
+    let deny = format!("bypass.deny=any:{}/tcp", server.port());
+    for (annotation, reached) in
+        [("bypass.ignore=10.0.0.0/8", true), ("bypass.ignore=198.18.0.0/15", false), (&deny, false)]
+    {
+        let words = ["/bin/fx-client", "sequence", "inet", &connect];
+        let mut command = podman.command(world);
+        command.args(["run", "--rm", "--network=none", "--annotation", annotation]);
+        command.arg(format!("--security-opt=seccomp={}", podman.profile.display()));
+        let said = process::run(command.arg(image::NAME).args(words), LIMIT)?.success()?;
+        ensure_eq!(said.stdout.contains("\"ok\""), reached, "{annotation}: {said}");
+    }
+    let mut command = podman.command(world);
+    command.args(["run", "--rm", "--network=none", "--name", "published"]);
+    command.args(["--annotation", "bypass.publish=127.0.0.1:8091:8080"]);
+    command.arg(format!("--security-opt=seccomp={}", podman.profile.display()));
+    command.args([image::NAME, "/bin/fx-server", "--mode", "peer", "0.0.0.0:8080"]);
+    let mut container = process::start(&mut command)?;
+    container.line("ready", LIMIT).context(agent.running.stderr())?;
+    let mut client = world.as_user(world.program("fx-client")?);
+    client.args(["sequence", "inet", "connect=127.0.0.1:8091", "recv"]);
+    let said = process::run(&mut client, LIMIT)?;
+    ensure!(said.stdout.contains("\"127.0.0.1:"), "{said}: {}", agent.running.stderr());
+    process::run(&mut podman.kill(world, "published"), LIMIT)?.success()?;
+    container.wait(LIMIT)?;
     agent.end()
 }
