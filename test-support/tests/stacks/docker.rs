@@ -67,6 +67,8 @@ impl Docker {
             if who == Who::Root { world.on_host("mkdir") } else { world.as_user("mkdir") };
         process::run(make.arg(&run), LIMIT)?.success()?;
         let daemon = process::start(&mut daemon)?;
+        // It listens earlier than it answers.
+        daemon.told("API listen on", LIMIT)?;
         let docker = Self { who, host, directory, _daemon: daemon };
         wait_for(
             || {

@@ -149,6 +149,8 @@ fn docker(world: &World) -> Result {
     let mut daemon = user(docker::SCRIPT);
     daemon.args(["-H", &socket, "--storage-driver=vfs"]);
     let daemon = process::start(&mut daemon)?;
+    // It listens earlier than it answers.
+    daemon.told("API listen on", LIMIT)?;
     wait_for(
         || {
             let mut command = user("docker");
