@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+pub(crate) use self::machine::namespaces_remedy;
 use crate::args::DoctorArgs;
 
 /// What was found could not be printed.

@@ -21,7 +21,7 @@ pub(crate) enum ExplainError {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     Annotation(#[from] AnnotationError),
-    #[error("the routes of the host cannot be asked for")]
+    #[error("the routes of the host cannot be asked for; `ip route` should work for this user")]
     Router(#[from] RouteError),
     #[error("the answer cannot be written to standard output")]
     Write(#[source] io::Error),

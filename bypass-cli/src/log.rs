@@ -21,7 +21,10 @@ use crate::args::{LogArgs, LogFormat};
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {
-    #[error("--log-file {}: cannot be opened for appending", path.display())]
+    #[error(
+        "--log-file {}: cannot be opened for appending; give a file in a directory that you can \
+         write to", path.display()
+    )]
     Open { path: PathBuf, source: io::Error },
 }
 

@@ -52,7 +52,7 @@ pub(crate) enum OciError {
     NoRuntime,
     #[error("the runtime {} is this program; name another with --runtime", .0.display())]
     Ourselves(PathBuf),
-    #[error("{} could not be started", runtime.display())]
+    #[error("{} could not be started; name an installed runtime with --runtime", runtime.display())]
     Exec { runtime: PathBuf, source: io::Error },
 }
 

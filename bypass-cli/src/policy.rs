@@ -21,7 +21,7 @@ pub(crate) struct Policies {
 /// The policy makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PolicyError {
-    #[error("--policy {}: cannot be read", path.display())]
+    #[error("--policy {}: cannot be read; name a file that you can read", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("--policy: {0}")]
     File(PolicyFileError),

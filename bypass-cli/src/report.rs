@@ -12,7 +12,9 @@ use crate::run::Enforced;
 
 /// The report could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("--report {}: cannot be written", path.display())]
+#[error(
+    "--report {}: cannot be written; give a file in a directory that you can write to", path.display()
+)]
 pub(crate) struct ReportError {
     path: PathBuf,
     source: io::Error,

@@ -18,12 +18,14 @@
 //! - [`world`]: the namespaces, and commands that run in one of them
 //! - [`process`]: children with captured output and a time limit on every wait
 //! - [`census`]: what a process holds, and who is still alive, read from `/proc`
+//! - [`book`]: pages of the documentation, the commands and links in them
 //! - [`bundle`]: OCI bundles for rootless runtimes
 //! - [`harness`] and [`requirement`]: scenarios as trials; a missing requirement
 //!   shows as an ignored trial, or fails where the environment demands it
 //! - [`sockopt`]: socket options by name, for the fixtures
 
 pub mod attack;
+pub mod book;
 pub mod bundle;
 pub mod census;
 pub mod failure;

@@ -342,6 +342,7 @@ const ROOT: &str = "/run/bypass-test";
 /// Programs of this workspace that run in the world.
 const PROGRAMS: &[&str] = &[
     "bypass-cli",
+    "embed",
     "fx-server",
     "fx-client",
     "fx-dns",

@@ -30,15 +30,19 @@ pub(super) enum BypassError {
     SocketPath(#[from] SocketPathError),
     #[error("socketPath {0}")]
     Socket(EndpointError),
-    #[error("logFilePath {}: cannot be opened", path.display())]
+    #[error(
+        "logFilePath {}: cannot be opened; give a file in a directory that you can write to", path.display()
+    )]
     Log { path: PathBuf, source: io::Error },
-    #[error("pidFilePath {}: cannot be written", path.display())]
+    #[error(
+        "pidFilePath {}: cannot be written; give a file in a directory that you can write to", path.display()
+    )]
     PidFile { path: PathBuf, source: io::Error },
-    #[error("no process could be started")]
+    #[error("no process could be started; see the limits on processes (`ulimit -u`, TasksMax)")]
     StandIn(#[source] io::Error),
     #[error("{0}")]
     Refused(String),
-    #[error("the supervisor does not answer")]
+    #[error("the supervisor does not answer; see the daemon's log, and restart it if this lasts")]
     Supervisor(#[source] io::Error),
     #[error("child {0} not found")]
     Unknown(String),

@@ -48,17 +48,26 @@ pub(crate) enum DaemonError {
     SocketPath(#[from] SocketPathError),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    #[error("--pid-file {}: cannot be written", path.display())]
+    #[error(
+        "--pid-file {}: cannot be written; give a file in a directory that you can write to", path.display()
+    )]
     PidFile { path: PathBuf, source: io::Error },
-    #[error("the sockets of socket activation cannot be taken over")]
+    #[error(
+        "the sockets of socket activation cannot be taken over; \
+         `systemctl --user status bypass4netnsd.socket` shows them"
+    )]
     Activation(#[source] io::Error),
     #[error(
-        "socket activation passed a socket at {0:?}, which is neither --socket nor --com-socket"
+        "socket activation passed a socket at {0:?}, which is neither --socket nor --com-socket; \
+         make ListenStream= of the unit and the option the same"
     )]
     Unexpected(Option<PathBuf>),
     #[error("{what}")]
     Supervisor { what: String },
-    #[error("the supervisor ended, and with it what it served")]
+    #[error(
+        "the supervisor ended, and with it what it served; start the daemon again, then restart the \
+         containers. Why it ended is in the log above, or in that of the kernel (`dmesg`)"
+    )]
     Vanished,
     #[error("{call} failed")]
     Call { call: &'static str, source: io::Error },

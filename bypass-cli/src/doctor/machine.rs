@@ -10,6 +10,8 @@ use super::Finding;
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![notifications(), cookies()];
     findings.extend(USER_NAMESPACES.iter().filter_map(Setting::finding));
+    let forbidden = OTHER_NAMESPACES.iter().filter_map(Setting::finding);
+    findings.extend(forbidden.filter(|finding| finding.remedy.is_some()));
     findings.push(subordinate_ids());
     findings.push(tun());
     findings.push(ports());
@@ -71,6 +73,49 @@ const USER_NAMESPACES: &[Setting] = &[
         remedy: "have the administrator install an AppArmor profile for bypass-cli with `userns,`, or \
                  run `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
         fatal: false,
+    },
+];
+
+/// What to do where `run` could make no namespaces, for its message.
+pub(crate) fn namespaces_remedy() -> String {
+    let settings = USER_NAMESPACES.iter().chain(OTHER_NAMESPACES).filter_map(Setting::finding);
+    let mut said: Vec<String> = settings
+        .filter_map(|finding| {
+            Some(format!("{} is {}: {}", finding.about, finding.found, finding.remedy?))
+        })
+        .collect();
+    if said.is_empty() {
+        said.push(
+            "no setting forbids it: is this in a container or sandbox, whose profile forbids \
+             unshare(2), or at the end of a limit (`sysctl -a -r max_.*_namespaces`)?"
+                .to_owned(),
+        );
+    }
+    said.join("; ")
+}
+
+/// The other kinds that `run` makes. Nobody sets these but to forbid them.
+const OTHER_NAMESPACES: &[Setting] = &[
+    Setting {
+        about: "user.max_net_namespaces",
+        path: "/proc/sys/user/max_net_namespaces",
+        says_no: |number| number == 0,
+        remedy: "have the administrator run `sysctl user.max_net_namespaces=15000`",
+        fatal: true,
+    },
+    Setting {
+        about: "user.max_mnt_namespaces",
+        path: "/proc/sys/user/max_mnt_namespaces",
+        says_no: |number| number == 0,
+        remedy: "have the administrator run `sysctl user.max_mnt_namespaces=15000`",
+        fatal: true,
+    },
+    Setting {
+        about: "user.max_pid_namespaces",
+        path: "/proc/sys/user/max_pid_namespaces",
+        says_no: |number| number == 0,
+        remedy: "have the administrator run `sysctl user.max_pid_namespaces=15000`",
+        fatal: true,
     },
 ];
 

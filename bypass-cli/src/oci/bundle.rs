@@ -17,15 +17,17 @@ use crate::profile::{Arch, MergeError, Profile, merge};
 /// Nothing was added to a bundle.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BundleError {
-    #[error("{} cannot be read", path.display())]
+    #[error("{} cannot be read; is --bundle the directory of a bundle?", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is no configuration of a bundle", path.display())]
+    #[error("{} is no configuration of a bundle; `runc spec` writes one", path.display())]
     Parse { path: PathBuf, source: serde_json::Error },
     #[error("{}: linux.seccomp", path.display())]
     Merge { path: PathBuf, source: MergeError },
     #[error(transparent)]
     Annotation(#[from] AnnotationError),
-    #[error("{} cannot be written", path.display())]
+    #[error(
+        "{} cannot be written; the profile is added to it, so it must belong to this user", path.display()
+    )]
     Write { path: PathBuf, source: io::Error },
 }
 

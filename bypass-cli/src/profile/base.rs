@@ -36,9 +36,13 @@ impl FromStr for Base {
 /// There is no base profile.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BaseError {
-    #[error("--base {}: cannot be read", path.display())]
+    #[error(
+        "--base {}: cannot be read; name a file that you can read, `podman`, `docker` or `allow`", path.display()
+    )]
     Read { path: PathBuf, source: io::Error },
-    #[error("--base {}: is no seccomp profile", path.display())]
+    #[error(
+        "--base {}: is no seccomp profile; name one in JSON, as Docker and Podman take it", path.display()
+    )]
     Parse { path: PathBuf, source: serde_json::Error },
     #[error(
         "--base podman: there is none of {}; it is in Debian's golang-github-containers-common and \
@@ -53,7 +57,10 @@ pub(crate) enum BaseError {
          register `bypass-cli oci-runtime`, which adds to the profile that dockerd hands to runtimes"
     )]
     NoDocker,
-    #[error("{}: \"seccomp-profile\" is {what}, which is weaker than dockerd's own", path.display())]
+    #[error(
+        "{}: \"seccomp-profile\" is {what}, which is weaker than dockerd's own; name a profile \
+         with --base FILE", path.display()
+    )]
     DockerWeaker { path: PathBuf, what: String },
 }
 

@@ -51,11 +51,14 @@ pub(crate) enum RunError {
     Publish(#[from] PublishConflict),
     #[error(transparent)]
     Reserve(#[from] ReserveError),
-    #[error("the supervisor cannot start")]
+    #[error("the supervisor cannot start; `bypass-cli doctor` says what is missing")]
     Supervisor(#[from] StartError),
-    #[error("the container cannot be supervised")]
+    #[error(
+        "the container cannot be supervised; see `ulimit -n` and `ulimit -u`, the \
+         limits on files and threads"
+    )]
     Attach(#[from] AttachError),
-    #[error("the command's listener is unusable")]
+    #[error("the command's listener is unusable; `bypass-cli doctor` says what is missing")]
     Listener(#[from] OpenError),
     #[error(transparent)]
     Network(#[from] network::AttachError),
@@ -70,7 +73,10 @@ pub(crate) enum RunError {
     HostBinds,
     #[error("{what}")]
     Step { what: String },
-    #[error("the namespaces ended before the command could start")]
+    #[error(
+        "the namespaces ended before the command could start: something killed a process of ours, \
+         such as the kernel for lack of memory (`dmesg` tells of that)"
+    )]
     Vanished,
     #[error("the supervisor failed, so the command was ended; this is a bug, please report it")]
     Failed,
@@ -316,7 +322,19 @@ impl Session<'_> {
             (Message::ExecFailed { errno }, _) => {
                 let program = self.args.command.first().map(|name| name.to_string_lossy());
                 let error = io::Error::from_raw_os_error(errno);
-                tracing::error!("{}: {error}", program.unwrap_or_default());
+                let remedy = match rustix::io::Errno::from_raw_os_error(errno) {
+                    rustix::io::Errno::NOENT => {
+                        "no such program in PATH, or no interpreter that it names"
+                    }
+                    rustix::io::Errno::ACCESS => {
+                        "make it executable for this user, or name another"
+                    }
+                    rustix::io::Errno::NOEXEC => {
+                        "it is no program; a script begins with #! and an interpreter"
+                    }
+                    _ => "execve(2) says what that means",
+                };
+                tracing::error!("{}: {error}; {remedy}", program.unwrap_or_default());
             }
             (Message::Failed { what }, _) => return Err(RunError::Step { what }),
             (Message::Exited { status }, _) => self.status = Some(status),

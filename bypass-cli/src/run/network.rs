@@ -59,14 +59,51 @@ pub(super) fn own_netns_cookie() -> Option<u64> {
 /// The network that could not be attached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
-    #[error("--net {program}: {program} cannot be started (is it installed?)")]
+    #[error(
+        "--net {program}: {program} cannot be started; install it (Debian: {}), or do without --net, \
+         which only what is not bypassed needs",
+        package(program)
+    )]
     Start { program: &'static str, source: io::Error },
-    #[error("--net {program}: {program} gave up; it said: {said}")]
+    #[error(
+        "--net {program}: {TUN} cannot be opened, which {program} needs; have the administrator run \
+         `modprobe tun; chmod 666 {TUN}`, or do without --net"
+    )]
+    Tun { program: &'static str, source: io::Error },
+    #[error(
+        "--net {program}: {program} gave up; it said: {said} (`--debug` shows all of it; the other \
+         of slirp4netns and pasta may do)"
+    )]
     Failed { program: &'static str, said: String },
-    #[error("--net {program}: {program} was not ready within {} s", ATTACH_WITHIN.as_secs())]
+    #[error(
+        "--net {program}: {program} was not ready within {} s; try again when the machine has less \
+         to do, or see with `--debug` what it waits for", ATTACH_WITHIN.as_secs()
+    )]
     TimedOut { program: &'static str },
-    #[error("--net {program}: no pipe for it")]
+    #[error("--net {program}: no pipe for it; see `ulimit -n`, the limit on open files")]
     Pipe { program: &'static str, source: io::Error },
+}
+
+impl AttachError {
+    /// For a program that has ended. What it says of a device that it may not open is its own word
+    /// for it, if any, so that is looked at here.
+    fn ended(program: &'static str, said: String) -> Self {
+        match std::fs::File::options().read(true).write(true).open(TUN) {
+            Ok(_) => Self::Failed { program, said },
+            Err(source) => Self::Tun { program, source },
+        }
+    }
+}
+
+/// What slirp4netns and pasta make their device with.
+const TUN: &str = "/dev/net/tun";
+
+/// Debian's name for what has the program.
+fn package(program: &str) -> &str {
+    match program {
+        "pasta" => "passt",
+        other => other,
+    }
 }
 
 /// A running slirp4netns or pasta; ends with it.
@@ -175,7 +212,7 @@ fn slirp4netns(pid: u32, host_loopback: bool) -> Result<Attached, AttachError> {
     }
     match rustix::io::read(&ready, &mut [0]) {
         Ok(1) => Ok(attached),
-        _ => Err(AttachError::Failed { program, said: attached.end() }),
+        _ => Err(AttachError::ended(program, attached.end())),
     }
 }
 
@@ -201,7 +238,7 @@ fn pasta(pid: u32, host_loopback: bool) -> Result<Attached, AttachError> {
     }
     match attached.child.wait() {
         Ok(status) if status.success() => Ok(attached),
-        _ => Err(AttachError::Failed { program, said: attached.end() }),
+        _ => Err(AttachError::ended(program, attached.end())),
     }
 }
 

@@ -18,40 +18,38 @@ use super::plan::{Message, Plan, STEPS, wait_for_go};
 use super::{landlock, network, resolver};
 use crate::channel::Channel;
 use crate::confine;
+use crate::doctor;
 use crate::exit;
 use crate::filter::{Traps, filter};
 
 /// What went wrong in a step, told to the user by the parent.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
-    #[error(
-        "unprivileged user namespaces are not available here (see user_namespaces(7); \
-         sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces and \
-         kernel.apparmor_restrict_unprivileged_userns)"
-    )]
-    Unshare(#[source] nix::Error),
-    #[error("the ids inside cannot be set ({path})")]
+    #[error("no namespaces can be made here; {remedy}")]
+    Unshare { remedy: String, source: nix::Error },
+    #[error("the ids inside cannot be set ({path}); `bypass-cli doctor` may say why")]
     IdMap { path: &'static str, source: io::Error },
     #[error("the mount namespace cannot be made private")]
     Private(#[source] io::Error),
     #[error("/etc/resolv.conf cannot be replaced inside")]
     ResolvConf(#[source] io::Error),
-    #[error("the loopback device cannot be set up")]
+    #[error("the loopback device cannot be set up; `bypass-cli doctor` may say why")]
     Loopback(#[source] io::Error),
     #[error(
-        "/proc cannot be mounted inside (where this runs in a container itself, that needs \
-         a /proc without masked files)"
+        "/proc cannot be mounted inside; where this runs in a container itself, start that one \
+         with a /proc of which nothing is masked (podman: --security-opt unmask=ALL, docker: \
+         --security-opt systempaths=unconfined)"
     )]
     MountProc(#[source] io::Error),
     #[error("capabilities cannot be handed on or dropped")]
     Capabilities(#[source] io::Error),
-    #[error("the next step cannot be started")]
+    #[error("the next step cannot be started; see `ulimit -u`, the limit on processes")]
     Spawn(#[source] io::Error),
     #[error("the command cannot be waited for")]
     Wait(#[source] io::Error),
-    #[error("the Landlock layer cannot be set up")]
+    #[error("the Landlock layer cannot be set up, which is a bug, please report it")]
     Landlock(#[source] ::landlock::RulesetError),
-    #[error("the seccomp filter cannot be installed")]
+    #[error("the seccomp filter cannot be installed; `bypass-cli doctor` may say why")]
     Filter(#[source] seccomp_notify::InstallError),
     #[error("the parent cannot be reached")]
     Control(#[source] io::Error),
@@ -105,7 +103,7 @@ fn namespace(control: &Channel, plan: &Plan, command: &[OsString]) -> Result<Exi
             | CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWPID,
     )
-    .map_err(StepError::Unshare)?;
+    .map_err(|source| StepError::Unshare { remedy: doctor::namespaces_remedy(), source })?;
     die_with(plan.parent)?;
     let (inner_uid, inner_gid) = if plan.map_root { (0, 0) } else { (uid, gid) };
     for (path, content) in [

@@ -11,7 +11,10 @@ const DEFAULT_NAME: &str = "bypass4netns.sock";
 
 /// There is no path for the socket.
 #[derive(Debug, thiserror::Error)]
-#[error("XDG_RUNTIME_DIR is not set, so there is no default socket; name one with --socket")]
+#[error(
+    "XDG_RUNTIME_DIR is not set, so there is no default socket; log in as this user (su and sudo do \
+     not set it), or name one with --socket, and for the daemon with --com-socket"
+)]
 pub(crate) struct SocketPathError;
 
 /// The path asked for, or the one that runtimes expect.
@@ -38,11 +41,18 @@ pub(crate) enum EndpointError {
         path.display()
     )]
     Live { path: PathBuf },
-    #[error("{}: there is something else than a socket", path.display())]
+    #[error(
+        "{}: there is something else than a socket; remove it, or choose another path", path.display()
+    )]
     NotASocket { path: PathBuf },
-    #[error("{}: the left-over socket cannot be removed", path.display())]
+    #[error(
+        "{}: the left-over socket cannot be removed; remove it, or choose another path", path.display()
+    )]
     Stale { path: PathBuf, source: io::Error },
-    #[error("{}: cannot listen there", path.display())]
+    #[error(
+        "{}: cannot listen there; choose a path of at most 107 bytes in a directory that exists and \
+         that you can write to", path.display()
+    )]
     Listen { path: PathBuf, source: io::Error },
 }
 

@@ -49,15 +49,20 @@ pub(crate) enum ServeError {
     SocketPath(#[from] SocketPathError),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    #[error("the supervisor cannot start")]
+    #[error("the supervisor cannot start; `bypass-cli doctor` says what is missing")]
     Supervisor(#[from] StartError),
     #[error(transparent)]
     Confine(#[from] ConfineError),
-    #[error("--pid-file {}: cannot be written", path.display())]
+    #[error(
+        "--pid-file {}: cannot be written; give a file in a directory that you can write to", path.display()
+    )]
     PidFile { path: PathBuf, source: io::Error },
-    #[error("--{option} {number}: no such descriptor was inherited")]
+    #[error(
+        "--{option} {number}: no such descriptor was inherited; open it for us, as \
+         `{number}>FILE` of a shell does"
+    )]
     Descriptor { option: &'static str, number: i32, source: io::Error },
-    #[error("--ready-fd: the byte could not be written")]
+    #[error("--ready-fd: the byte could not be written; keep the other end open until it comes")]
     Ready(#[source] io::Error),
     #[error("{call} failed")]
     Call { call: &'static str, source: io::Error },
@@ -119,7 +124,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
         0 => tracing::info!("exiting"),
         running => tracing::warn!(
             running,
-            "exiting while containers run: their connect, bind and listen fail with ENOSYS from now"
+            "exiting while containers run: their connect, bind and listen fail with ENOSYS from now \
+             on; restart them when `serve` runs again"
         ),
     }
     Ok(ExitCode::SUCCESS)
@@ -174,7 +180,7 @@ fn accept_until_told(
             match endpoint.accept() {
                 Ok(stream) => handovers.begin(stream, containers),
                 Err(error) => {
-                    tracing::warn!(%error, "could not accept");
+                    tracing::warn!(%error, "could not accept a runtime's connection; it may try again");
                     // A peer that is refused is gone.
                     pause = error.raw_os_error().map(|_errno| PAUSE);
                 }
@@ -223,7 +229,10 @@ pub(crate) fn heed<'a>(
                 tracing::info!("the policy was read anew, and holds from the next call on");
             }
             Err(error) => {
-                tracing::error!("the policy stays as it is: {}", exit::chain(&error));
+                tracing::error!(
+                    "the policy stays as it is; mend it and send SIGHUP again: {}",
+                    exit::chain(&error)
+                );
             }
         }
     }

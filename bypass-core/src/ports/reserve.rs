@@ -32,7 +32,10 @@ pub enum ReserveError {
         protocol: Protocol,
     },
     /// None of a range is free.
-    #[error("--publish {map}: every host port from {first} to {last} is in use ({protocol})")]
+    #[error(
+        "--publish {map}: every host port from {first} to {last} is in use ({protocol}); end what \
+         uses one (`ss -lnp` shows it) or publish another range"
+    )]
     NoneFree {
         /// The option's value.
         map: String,
@@ -60,7 +63,7 @@ pub enum ReserveError {
     /// The host does not have the address.
     #[error(
         "--publish {map}: {ip} is not an address of this host (`ip address` lists them), so \
-         nothing can be published on port {port} of it"
+         nothing can be published on port {port} of it; publish on one of those, or on none"
     )]
     NotAssignable {
         /// The option's value.

@@ -9,12 +9,14 @@
 mod annotations;
 mod attack;
 mod audit;
+mod broken;
 mod client;
 mod confine;
 mod daemon;
 mod daemon_fixture;
 mod daemon_life;
 mod dns;
+mod docs;
 mod egress;
 mod fairness;
 mod inside;
@@ -67,6 +69,8 @@ const GROUPS: &[Group] = &[
     transparency::SCENARIOS,
     servers::SCENARIOS,
     dns::SCENARIOS,
+    broken::SCENARIOS,
+    docs::SCENARIOS,
     parking::SCENARIOS,
     confine::SCENARIOS,
     leaks::SCENARIOS,

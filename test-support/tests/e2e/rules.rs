@@ -318,7 +318,7 @@ fn mistake(world: &World) -> Result {
     }
     let absent = format!("{path}.absent");
     let finished = process::run(world.bypass(&["--policy", &absent])?.arg("true"), PATIENCE)?;
-    ensure!(finished.stderr.contains("cannot be read: No such file"), "{finished}");
+    ensure!(finished.stderr.contains("cannot be read; name a file"), "{finished}");
     ensure_eq!(finished.code(), 125, "exit status without the file");
     Ok(())
 }
