@@ -91,3 +91,8 @@ pub use self::reason::Reason;
 pub use self::stats::{Outcome, Snapshot, Stats, Times};
 pub use self::supervisor::{AttachError, Settings, StartError, Supervisor};
 pub use netns_socket::own_netns_cookie;
+
+/// The embedding guide's code is compiled, and runs where it can.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;

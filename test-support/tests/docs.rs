@@ -22,8 +22,10 @@ fn links_lead_somewhere() {
 #[test]
 fn every_page_is_in_the_book() {
     let summary = fs::read_to_string(book::repository().join("docs/SUMMARY.md")).unwrap();
-    let listed: BTreeSet<PathBuf> =
-        links::targets(&summary).into_iter().map(|(_, path)| Path::new("docs").join(path)).collect();
+    let listed: BTreeSet<PathBuf> = links::targets(&summary)
+        .into_iter()
+        .map(|(_, path)| Path::new("docs").join(path))
+        .collect();
     let pages = book::pages().unwrap();
     let missing: Vec<_> = pages
         .iter()

@@ -133,7 +133,9 @@ fn matches(shown: &[&str], lines: &[&str]) -> bool {
         ([], []) => true,
         (["…", rest @ ..], _) => (0..=lines.len())
             .any(|skipped| lines.get(skipped..).is_some_and(|lines| matches(rest, lines))),
-        ([first, rest @ ..], [line, lines @ ..]) => line_matches(first, line) && matches(rest, lines),
+        ([first, rest @ ..], [line, lines @ ..]) => {
+            line_matches(first, line) && matches(rest, lines)
+        }
         _ => false,
     }
 }
@@ -175,7 +177,8 @@ mod tests {
         let text = "<!-- run -->\n\n```console\n$ a\n```\n```sh\nb\n```\n```rust\nc\n```\n";
         let fates: Vec<Fate> = blocks(text).into_iter().map(|block| block.fate).collect();
         assert_eq!(fates, [Fate::Unsaid, Fate::Unsaid]);
-        let text = "```console not run: no such thing\n$ a\n```\n<!-- run by: e2e a::b -->\n```sh\nb\n```";
+        let text =
+            "```console not run: no such thing\n$ a\n```\n<!-- run by: e2e a::b -->\n```sh\nb\n```";
         let fates: Vec<Fate> = blocks(text).into_iter().map(|block| block.fate).collect();
         let by = Fate::RunBy { target: "e2e".into(), name: "a::b".into() };
         assert_eq!(fates, [Fate::NotRun { reason: "no such thing".into() }, by]);

@@ -20,7 +20,8 @@ pub fn broken(pages: &[Page], exists: impl Fn(&Path) -> bool) -> Vec<String> {
                 wrong.push(format!("{}:{line}: {link}: {what}", page.path.display()));
             };
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let path = if file.is_empty() { Some(page.path.clone()) } else { joined(&page.path, file) };
+            let path =
+                if file.is_empty() { Some(page.path.clone()) } else { joined(&page.path, file) };
             let Some(path) = path else {
                 complain("leads out of the repository");
                 continue;
@@ -134,7 +135,8 @@ mod tests {
 
     #[test]
     fn headings_have_the_names_that_hosts_give_them() {
-        let text = "# As if it were the host's\n## `oci-runtime`\n```\n# no\n```\n## Limits\n### Limits\n";
+        let text =
+            "# As if it were the host's\n## `oci-runtime`\n```\n# no\n```\n## Limits\n### Limits\n";
         let expected = ["as-if-it-were-the-hosts", "oci-runtime", "limits", "limits-1"];
         assert_eq!(anchors(text), expected);
     }

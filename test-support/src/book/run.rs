@@ -30,20 +30,32 @@ pub fn page(world: &World, path: &str, wanted: impl Fn(&Block) -> bool) -> Resul
     command.env("HOME", &home).env("PATH", format!("{}:{PATH}", world.programs().display()));
     let mut shell = Shell::start(&mut command, LIMIT)?;
     shell.expect("cd")?;
+    // Left by a supervisor that was killed; its successor would have replaced it.
+    let _absent = fs::remove_file(socket(world));
     let mut count = 0;
     for block in blocks::of(&page).into_iter().filter(wanted) {
         for command in block.commands {
             count += 1;
             let place = format!("{path}:{}: `{}`", block.line, command.text);
-            let Some(started) = command.text.strip_suffix('&') else {
+            let line = command.text.split(" #").next().unwrap_or_default().trim_end();
+            let Some(started) = line.strip_suffix('&') else {
                 let answer = shell.ask(&format!("{{ {}\n}} 2>&1", command.text))?;
                 let said = format!("{place}: status {}\n{}", answer.status, answer.text);
                 ensure!(answer.status == 0, "{said}");
-                ensure!(command.shows(&answer.text), "{said}--- shown\n{}", command.shown.join("\n"));
+                if command.text.starts_with("kill ") {
+                    // Whoever was told to end may take a moment, which a person would too.
+                    shell.ask("wait")?;
+                }
+                ensure!(
+                    command.shows(&answer.text),
+                    "{said}--- shown\n{}",
+                    command.shown.join("\n")
+                );
                 continue;
             };
             shell.expect(&format!("{started} >> background.log 2>&1 &"))?;
-            if let Err(failure) = until_ready(world, started) {
+            let ready = until_ready(world, started).and_then(|()| shell.expect("kill -0 $!"));
+            if let Err(failure) = ready {
                 let said = fs::read_to_string(home.join("background.log")).unwrap_or_default();
                 fail!("{place}: {failure}\n{said}");
             }
@@ -57,7 +69,7 @@ pub fn page(world: &World, path: &str, wanted: impl Fn(&Block) -> bool) -> Resul
 fn until_ready(world: &World, command: &str) -> Result {
     let words: Vec<&str> = command.split_whitespace().collect();
     if words.get(1) == Some(&"serve") {
-        let socket = world.runtime_dir().join("bypass4netns.sock");
+        let socket = socket(world);
         return until(|| socket.exists());
     }
     let maps = words.windows(2).filter(|pair| pair[0] == "-p").map(|pair| pair[1]);
@@ -68,6 +80,11 @@ fn until_ready(world: &World, command: &str) -> Result {
         until(|| TcpStream::connect(("127.0.0.1", port)).is_ok())?;
     }
     Ok(())
+}
+
+/// Where `serve` listens by default.
+fn socket(world: &World) -> PathBuf {
+    world.runtime_dir().join("bypass4netns.sock")
 }
 
 fn until(ready: impl Fn() -> bool) -> Result {

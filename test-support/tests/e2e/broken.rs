@@ -108,8 +108,7 @@ fn no_tun(world: &World) -> Result {
     fs::write(&closed, "")?;
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o600))?;
     for stack in ["slirp4netns", "pasta"] {
-        let command =
-            world.with_file(&closed, "/dev/net/tun", &run(world, &["--net", stack])?);
+        let command = world.with_file(&closed, "/dev/net/tun", &run(world, &["--net", stack])?);
         told(command, OWN, &["/dev/net/tun cannot be opened", "chmod 666 /dev/net/tun"])?;
         // It is for what is not bypassed only.
     }

@@ -10,6 +10,7 @@ mod bundles;
 mod containerd;
 mod crowd;
 mod docker;
+mod docs;
 mod doctor;
 mod engine;
 mod guides;
@@ -32,6 +33,7 @@ fn main() -> Result<ExitCode> {
         docker::SCENARIOS,
         containerd::SCENARIOS,
         nerdctl::SCENARIOS,
+        docs::SCENARIOS,
         doctor::SCENARIOS,
         guides::SCENARIOS,
     ])
