@@ -22,7 +22,7 @@ SEED ?=
 TARGET ?=
 export RUNS TIME SANITIZE SEED
 
-.PHONY: help build install install-built uninstall demo test fmt lint unit kernel e2e programs stacks attack weakened parity openapi soak fuzz miri bench setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
+.PHONY: help book build install install-built uninstall demo test fmt lint unit kernel e2e programs stacks attack weakened parity openapi soak fuzz miri bench setup-book setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -112,13 +112,16 @@ soak: setup-programs ## Tests for leaks, 20 times as long as in CI, about 20 min
 fuzz: setup-fuzz ## Hostile input, made up by libFuzzer: TARGET=engine RUNS=10000000 (all, a few seconds each)
 	scripts/fuzz $(TARGET)
 
+book: setup-book ## Build docs/ as a book into target/book, and check every link in it
+	scripts/book
+
 miri: ## The tests of what is pure, under Miri; takes a nightly toolchain with Miri
 	scripts/miri
 
 bench: setup-bench ## Micro-benchmarks, and a comparison with other stacks and with the targets
 	$(CARGO) bench --package bypass-benches
 
-setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks: setup-%:
+setup-book setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks: setup-%:
 	@scripts/setup $*
 
 clean: ## Remove what was built
