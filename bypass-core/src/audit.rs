@@ -18,7 +18,7 @@ use crate::{Outcome, Policy, Reason};
 
 /// Where records go. It is called on the container's thread, which must not be made to wait.
 pub trait AuditSink: fmt::Debug + Send + Sync {
-    /// One judged destination.
+    /// One judged destination: a `connect`, or a send from a UDP socket of the host that is trapped.
     fn record(&self, record: &AuditRecord<'_>);
 }
 
@@ -80,7 +80,8 @@ impl AuditedCall {
     }
 }
 
-/// How many records a container may cause.
+/// How many records a container may cause. Ten times as many as in a second may come at once; what is
+/// beyond is left out, and counted in [`AuditRecord::suppressed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditLimits {
     /// In the long run, each second: of denied destinations, and again of all others.

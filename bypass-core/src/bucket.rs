@@ -13,7 +13,8 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Full by now.
+    /// Full at `now`: `at_once` tokens, and one more `every` so long up to that many. A zero `every` refills
+    /// it at once.
     #[must_use]
     pub fn new(at_once: u32, every: Duration, now: Instant) -> Self {
         Self { at_once, every, left: at_once, filled: now, missed: 0 }

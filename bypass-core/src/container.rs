@@ -165,7 +165,8 @@ impl Container {
         self.shared.wake();
     }
 
-    /// What has been counted up to now.
+    /// What has been counted up to now. Counters are read one after another while the container goes on,
+    /// so that their sum may be between two calls.
     #[must_use]
     pub fn stats(&self) -> Snapshot {
         self.shared.stats.snapshot()
@@ -177,7 +178,8 @@ impl Container {
         *self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the container has ended, or until the time is over.
+    /// Waits until the container has ended, or until the time is over; `None` for the latter. Returns at
+    /// once for one that has ended.
     pub fn wait(&self, limit: Duration) -> Option<End> {
         let ended = self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let (ended, _) = self

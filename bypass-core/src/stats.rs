@@ -46,7 +46,8 @@ impl Outcome {
     }
 }
 
-/// Live counters.
+/// Live counters of one container: atomic numbers without a lock, so that counting waits for
+/// nobody. [`snapshot`](Self::snapshot) reads them.
 #[derive(Debug)]
 pub struct Stats {
     counts: [[AtomicU64; Reason::ALL.len()]; Outcome::ALL.len()],
@@ -87,7 +88,8 @@ impl Stats {
         self.connect.record(took);
     }
 
-    /// What has been counted up to now.
+    /// What has been counted up to now. Each number is exact; numbers of one snapshot may be a few calls
+    /// apart.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut verdicts: BTreeMap<&'static str, u64> = BTreeMap::new();
@@ -112,7 +114,8 @@ impl Stats {
     }
 }
 
-/// What [`Stats`] held at one moment.
+/// What [`Stats`] held at one moment. It serialises as in `bypass-cli run --report`; the keys are
+/// [`Outcome::name`] and [`Reason::name`], which keep their meaning from version to version.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {

@@ -67,7 +67,7 @@ impl std::fmt::Debug for Supervisor {
     }
 }
 
-/// Why no supervisor could be made.
+/// Why no supervisor could be made. None of it depends on a container: what fails once fails again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -82,17 +82,20 @@ pub enum StartError {
     Router(#[source] RouteError),
 }
 
-/// Why a container could not be attached.
+/// Why a container could not be attached: for lack of descriptors (EMFILE, ENFILE), memory or threads
+/// (EAGAIN, see `RLIMIT_NPROC` in [getrlimit(2)]).
+///
+/// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// No eventfd.
+    /// No [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html), by which the container is woken.
     #[error("eventfd failed")]
     EventfdCall {
         /// What the kernel said.
         source: io::Error,
     },
-    /// No epoll descriptor.
+    /// No [epoll(7)](https://man7.org/linux/man-pages/man7/epoll.7.html) for connections that calls wait for.
     #[error("epoll_create failed")]
     EpollCall {
         /// What the kernel said.
@@ -107,6 +110,18 @@ pub enum AttachError {
 }
 
 /// How one container is treated.
+///
+/// By default host sockets are pinned to their device, UDP stays in the container, nothing is published,
+/// no record is kept for audits, and `listen` counts as trapped. Each method changes one of these.
+///
+/// ```
+/// use bypass_core::{Policy, Preset, Settings, Udp};
+///
+/// let policy = Policy::builder().deny([Preset::Metadata.into()]).build();
+/// // The filter of this container traps sendmsg and sendmmsg.
+/// let settings = Settings::new("web", policy).udp(Udp::Connected).host_datagrams(true);
+/// # drop(settings);
+/// ```
 pub struct Settings {
     name: String,
     policy: Arc<Policy>,
@@ -266,7 +281,8 @@ impl Settings {
         self
     }
 
-    /// Tells this sink what the container tries to reach, within limits.
+    /// Tells this sink what the container tries to reach, within limits. The sink is called on the
+    /// container's thread, so one that waits makes the container's calls wait.
     #[must_use]
     pub fn audit(mut self, sink: Arc<dyn AuditSink>, limits: AuditLimits) -> Self {
         self.audit = Some((sink, limits));
@@ -287,7 +303,10 @@ impl Settings {
 }
 
 impl Supervisor {
-    /// Looks at the host.
+    /// Looks at the host: at the network namespace of the calling thread, in which host sockets will be
+    /// made. Takes two netlink sockets ([rtnetlink(7)]), which are shared by all containers.
+    ///
+    /// [rtnetlink(7)]: https://man7.org/linux/man-pages/man7/rtnetlink.7.html
     ///
     /// # Errors
     /// Where the kernel is too old, or a netlink socket cannot be opened.
@@ -307,7 +326,8 @@ impl Supervisor {
         self.host.is_address(ip)
     }
 
-    /// Begins to answer the calls that this listener traps.
+    /// Begins to answer the calls that this listener traps, on a thread of its own. Takes six descriptors
+    /// for as long as the container lives, and more while calls of it wait for the network.
     ///
     /// # Errors
     /// Where the descriptors or the thread for it cannot be had. The listener is closed

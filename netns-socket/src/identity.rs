@@ -67,7 +67,10 @@ impl Identity {
     }
 }
 
-/// Address family of a socket.
+/// Address family of a socket: first argument of [socket(2)], `SO_DOMAIN` of [socket(7)].
+///
+/// [socket(2)]: https://man7.org/linux/man-pages/man2/socket.2.html
+/// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Domain {
     /// `AF_INET`
@@ -79,7 +82,7 @@ pub enum Domain {
 }
 
 impl Domain {
-    /// From the kernel's number.
+    /// From the kernel's number, such as `AF_INET`. Every number has a value.
     #[must_use]
     pub fn from_raw(raw: i32) -> Self {
         match raw {
@@ -100,7 +103,11 @@ impl Domain {
     }
 }
 
-/// Communication type of a socket.
+/// Communication type of a socket: second argument of [socket(2)] without its flags, `SO_TYPE` of
+/// [socket(7)].
+///
+/// [socket(2)]: https://man7.org/linux/man-pages/man2/socket.2.html
+/// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `SOCK_STREAM`
@@ -112,7 +119,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// From the kernel's number.
+    /// From the kernel's number, such as `SOCK_STREAM`, without `SOCK_NONBLOCK` and `SOCK_CLOEXEC`.
     #[must_use]
     pub fn from_raw(raw: i32) -> Self {
         match raw {

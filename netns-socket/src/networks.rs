@@ -35,7 +35,9 @@ pub struct Networks {
     netns_cookie: Option<u64>,
 }
 
-/// An address of an interface.
+/// An address of an interface, as `RTM_GETADDR` of [rtnetlink(7)] lists it.
+///
+/// [rtnetlink(7)]: https://man7.org/linux/man-pages/man7/rtnetlink.7.html
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterfaceAddress {
     /// The index of the interface.

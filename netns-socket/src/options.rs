@@ -20,7 +20,14 @@ mod table;
 pub(crate) use self::numbers::*;
 pub use self::table::OPTIONS;
 
-/// One socket option.
+/// One socket option, and what becomes of it when a socket is replaced by a twin. What they mean is in
+/// [socket(7)], [ip(7)], [ipv6(7)], [tcp(7)] and [udp(7)].
+///
+/// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
+/// [ip(7)]: https://man7.org/linux/man-pages/man7/ip.7.html
+/// [ipv6(7)]: https://man7.org/linux/man-pages/man7/ipv6.7.html
+/// [tcp(7)]: https://man7.org/linux/man-pages/man7/tcp.7.html
+/// [udp(7)]: https://man7.org/linux/man-pages/man7/udp.7.html
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Opt {
@@ -44,7 +51,7 @@ pub struct Opt {
     pub note: &'static str,
 }
 
-/// Layout of an option's value.
+/// Layout of an option's value, as getsockopt(2) writes it in native byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     /// A C `int`.

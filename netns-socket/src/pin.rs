@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::options::{SO_BINDTOIFINDEX, SOL_SOCKET};
 use crate::{SockOptError, sys};
 
-/// Proof that a socket was pinned.
+/// Proof that a socket was pinned: only [`pin()`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Pinned {

@@ -41,7 +41,7 @@ pub enum Captured {
     },
 }
 
-/// What came of giving a state to a twin.
+/// What came of giving a state to a twin: which options the kernel refused. All others are as they were.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Applied {

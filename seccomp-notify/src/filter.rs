@@ -77,7 +77,10 @@ enum Action {
     Errno(Errno),
 }
 
-/// A test of one argument register.
+/// A test of one argument register. Several for one call must all hold; see `SCMP_CMP` in
+/// [seccomp_rule_add(3)].
+///
+/// [seccomp_rule_add(3)]: https://man7.org/linux/man-pages/man3/seccomp_rule_add.3.html
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Condition {
     /// Which argument, 0 to 5.
@@ -109,7 +112,7 @@ pub enum Test {
 }
 
 impl Condition {
-    /// A test of argument `arg` (0 to 5).
+    /// A test of argument `arg`, counted from 0. More than 5 is an error when the filter is compiled.
     pub const fn new(arg: u32, test: Test) -> Self {
         Self { arg, test }
     }

@@ -6,7 +6,10 @@ use sockaddr_inspect::Destination;
 
 use crate::publish::Protocol;
 
-/// Where a socket wants to go, and by what.
+/// Where a socket wants to go, and by what: the question that a [`Policy`](crate::Policy) answers.
+///
+/// What only the running machine knows (is it an address of the host? in a network of the container?)
+/// has to be said by whoever asks, and only for policies that want to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The destination.

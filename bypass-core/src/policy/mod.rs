@@ -36,7 +36,7 @@ pub use self::rule::{Action, DefaultAction, Rule, RuleConflict, check_order};
 use crate::Reason;
 use crate::publish::Protocol;
 
-/// What becomes of a connection.
+/// What becomes of a connection, or of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The socket is made in the host's network namespace.
@@ -58,7 +58,7 @@ pub struct Decision {
     pub ignored: Option<IpNet>,
 }
 
-/// Which rule of its [`Policy`].
+/// Which rule of its [`Policy`]: a handle for [`Policy::rule`], of no meaning to another policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleIndex(usize);
 
@@ -258,7 +258,8 @@ impl PolicyBuilder {
         self.rules(patterns.into_iter().map(allow))
     }
 
-    /// Adds rules behind those that are there.
+    /// Adds rules behind those that are there, in their order. Nothing is checked: [`check_order`] finds
+    /// those that never decide.
     #[must_use]
     pub fn rules(mut self, rules: impl IntoIterator<Item = Rule>) -> Self {
         self.rules.extend(rules);
@@ -283,7 +284,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// Makes the policy.
+    /// Makes the policy. Looking a destination up takes a binary search over the blocks that all rules
+    /// divide the addresses into, so the number of rules hardly matters.
     #[must_use]
     pub fn build(self) -> Policy {
         let names_host = |rule: &Rule| {

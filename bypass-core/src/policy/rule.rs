@@ -64,7 +64,7 @@ impl fmt::Display for DefaultAction {
     }
 }
 
-/// One line of a policy.
+/// One line of a policy: what is done about the destinations of a pattern, and where that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     action: Action,

@@ -76,7 +76,7 @@ enum GiveWay {
     AtBind,
 }
 
-/// One published host address.
+/// One published host address, as `bypass-cli run --report` lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Published {
@@ -115,13 +115,15 @@ struct Shared {
 }
 
 impl Ports {
-    /// Nothing is published.
+    /// Nothing is published: no socket, no thread.
     #[must_use]
     pub fn none() -> Self {
         Self::of(Vec::new(), None)
     }
 
-    /// Reserves every host port on the list, in the calling thread's network namespace.
+    /// Reserves every host port on the list, in the calling thread's network namespace: a socket for each is
+    /// bound ([bind(2)](https://man7.org/linux/man-pages/man2/bind.2.html)), and for TCP does not listen, so
+    /// that clients are refused until the container serves it.
     ///
     /// # Errors
     /// [`ReserveError`] names the map, the port, the reason and the remedy. Nothing stays reserved

@@ -43,7 +43,7 @@ struct Rule {
 }
 
 impl Allowlist {
-    /// Allows nothing yet.
+    /// Allows nothing yet; what is not allowed later fails with `errno`, such as ENOSYS.
     pub const fn refuse_others_with(errno: Errno) -> Self {
         Self { rules: Vec::new(), otherwise: errno }
     }
