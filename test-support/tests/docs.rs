@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use test_support::book::blocks::{self, Fate};
@@ -38,7 +39,7 @@ fn every_page_is_in_the_book() {
 
 #[test]
 fn every_command_says_who_executes_it() {
-    let tests = Tests::read();
+    let tests = Tests::read().unwrap();
     let (mut wrong, mut count) = (Vec::new(), 0);
     for page in book::pages().unwrap() {
         for block in blocks::of(&page) {
@@ -73,13 +74,18 @@ struct Tests {
 }
 
 impl Tests {
-    fn read() -> Self {
+    fn read() -> io::Result<Self> {
         let top = book::repository();
-        let scenarios = ["e2e", "stacks", "programs"]
-            .map(|target| (target, text(&top.join("test-support/tests").join(target))));
+        let mut scenarios = Vec::new();
+        for target in ["e2e", "stacks", "programs"] {
+            scenarios.push((target, text(&top.join("test-support/tests").join(target))?));
+        }
         let crates = ["bypass-cli/src", "bypass-core/src", "test-support/src"];
-        let sources = crates.map(|path| text(&top.join(path))).concat();
-        Self { scenarios: scenarios.into(), sources }
+        let mut sources = String::new();
+        for path in crates {
+            sources.push_str(&text(&top.join(path))?);
+        }
+        Ok(Self { scenarios, sources })
     }
 
     fn have(&self, target: &str, name: &str) -> bool {
@@ -95,15 +101,15 @@ impl Tests {
 }
 
 /// All Rust files below a directory.
-fn text(directory: &Path) -> String {
+fn text(directory: &Path) -> io::Result<String> {
     let mut all = String::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
         if path.is_dir() {
-            all.push_str(&text(&path));
+            all.push_str(&text(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            all.push_str(&fs::read_to_string(&path).unwrap());
+            all.push_str(&fs::read_to_string(&path)?);
         }
     }
-    all
+    Ok(all)
 }

@@ -72,8 +72,8 @@ fn until_ready(world: &World, command: &str) -> Result {
         let socket = socket(world);
         return until(|| socket.exists());
     }
-    let maps = words.windows(2).filter(|pair| pair[0] == "-p").map(|pair| pair[1]);
-    for map in maps.filter(|map| !map.ends_with("/udp")) {
+    let options = words.iter().zip(words.iter().skip(1)).filter(|(option, _)| **option == "-p");
+    for (_, map) in options.filter(|(_, map)| !map.ends_with("/udp")) {
         let parts: Vec<&str> = map.split(':').collect();
         let port = parts.iter().rev().nth(1).context("a host port")?;
         let port: u16 = port.parse()?;
