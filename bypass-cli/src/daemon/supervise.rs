@@ -298,7 +298,7 @@ impl Supervision<'_> {
             tracing::warn!(
                 running,
                 "exiting while containers run: their connect, bind and listen fail with ENOSYS \
-                 from now"
+                 from now on; restart them when the daemon runs again"
             );
         }
     }

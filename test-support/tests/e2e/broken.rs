@@ -13,7 +13,7 @@ use test_support::harness::{Group, Scenario};
 use test_support::process::{self, Finished, PATIENCE};
 use test_support::requirement::Requirement;
 use test_support::world::PATH;
-use test_support::{Result, World, ensure};
+use test_support::{Result, World, bundle, ensure};
 
 pub(crate) const SCENARIOS: Group = (
     "broken",
@@ -26,6 +26,7 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "a_port_is_privileged", requires: &[], run: port_privileged },
         Scenario { name: "an_address_is_not_ours", requires: &[], run: port_elsewhere },
         Scenario { name: "no_supervisor_listens", requires: CRUN, run: no_supervisor },
+        Scenario { name: "nobody_serves_a_profile", requires: CRUN, run: nobody_serves },
         Scenario { name: "no_runtime_in_path", requires: &[], run: no_runtime },
         Scenario { name: "no_newuidmap", requires: &[], run: no_newuidmap },
         Scenario { name: "no_runtime_directory", requires: &[], run: no_runtime_dir },
@@ -143,8 +144,8 @@ fn port_elsewhere(world: &World) -> Result {
     Ok(())
 }
 
-/// A bundle whose program would say so if it were started after all.
-fn bundle(world: &World, name: &str) -> Result<PathBuf> {
+/// A bundle for what comes before a container is made.
+fn config_only(world: &World, name: &str) -> Result<PathBuf> {
     let bundle = world.directory(name)?;
     let config = serde_json::json!({
         "ociVersion": "1.0.2",
@@ -157,12 +158,27 @@ fn bundle(world: &World, name: &str) -> Result<PathBuf> {
 }
 
 fn no_supervisor(world: &World) -> Result {
-    let bundle = bundle(world, "broken-bundle")?;
+    let bundle = config_only(world, "broken-bundle")?;
     let mut command = cli(world, &["oci-runtime", "--runtime", "crun", "create", "--bundle"])?;
     command.arg(&bundle).arg("broken");
     let words = ["no supervisor listens on", "bypass4netns.sock", "start `bypass-cli serve`"];
     told(command, 1, &words)?;
     told(cli(world, &["doctor"])?, 0, &["none listens on", "start `bypass-cli serve`"])?;
+    Ok(())
+}
+
+/// What crun says by itself, which is in the docs since no word of it is ours.
+fn nobody_serves(world: &World) -> Result {
+    let absent = world.runtime_dir().join("nobody.sock").to_string_lossy().into_owned();
+    let mut profile = cli(world, &["profile", "--base", "allow", "--socket", &absent])?;
+    let profile = process::run(&mut profile, PATIENCE)?.success()?.stdout;
+    let profile = serde_json::from_str(&profile)?;
+    let programs = world.programs();
+    let bundle = bundle::write(world, "broken-profile", &profile, &programs, &["true"])?;
+    let mut crun = world.as_user("crun");
+    crun.arg("--root").arg(world.runtime_dir().join("broken-crun"));
+    crun.args(["run", "--bundle"]).arg(&bundle).arg("broken-profile");
+    told(crun, 1, &["open seccomp receiver: connect socket to"])?;
     Ok(())
 }
 
@@ -280,6 +296,7 @@ fn documented(_: &World) -> Result {
         "is privileged",
         "is not an address of this host",
         "no supervisor listens on",
+        "open seccomp receiver: connect socket to",
         "neither runc nor crun in PATH",
         "newuidmap or newgidmap is not in PATH",
         "XDG_RUNTIME_DIR is not set",
