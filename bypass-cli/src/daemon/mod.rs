@@ -69,7 +69,7 @@ pub(crate) enum DaemonError {
          containers. Why it ended is in the log above, or in that of the kernel (`dmesg`)"
     )]
     Vanished,
-    #[error("{call} failed")]
+    #[error("{call} failed; `ulimit -a` and `bypass-cli doctor` may say why")]
     Call { call: &'static str, source: io::Error },
 }
 

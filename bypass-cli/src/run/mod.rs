@@ -80,7 +80,7 @@ pub(crate) enum RunError {
     Vanished,
     #[error("the supervisor failed, so the command was ended; this is a bug, please report it")]
     Failed,
-    #[error("{call} failed")]
+    #[error("{call} failed; `ulimit -a` and `bypass-cli doctor` may say why")]
     Call { call: &'static str, source: io::Error },
 }
 

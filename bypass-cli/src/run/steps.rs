@@ -12,7 +12,7 @@ use bypass_core::weaken::{self, Layer};
 use nix::sched::CloneFlags;
 use rustix::process::{DumpableBehavior, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
-use seccomp_notify::Listener;
+use seccomp_notify::{InstallError, Listener};
 
 use super::plan::{Message, Plan, STEPS, wait_for_go};
 use super::{landlock, network, resolver};
@@ -49,8 +49,13 @@ enum StepError {
     Wait(#[source] io::Error),
     #[error("the Landlock layer cannot be set up, which is a bug, please report it")]
     Landlock(#[source] ::landlock::RulesetError),
+    #[error(
+        "this is under a supervisor already: a command of `run`, or a container that is bypassed. Its \
+         connections are at host speed as they are; leave `run` out, or start it outside"
+    )]
+    Nested,
     #[error("the seccomp filter cannot be installed; `bypass-cli doctor` may say why")]
-    Filter(#[source] seccomp_notify::InstallError),
+    Filter(#[source] InstallError),
     #[error("the parent cannot be reached")]
     Control(#[source] io::Error),
     #[error("the parent has gone")]
@@ -215,7 +220,11 @@ fn install_filter(
         let (sender, receiver) = mpsc::channel();
         let free = scope.spawn(move || receiver.recv().map_or(Ok(()), hand_on));
         // Without a listener the sender goes, and with it the other thread.
-        let listener = filter(traps).install().map_err(StepError::Filter)?;
+        let listener = filter(traps).install().map_err(|error| match error {
+            // The kernel has one for a chain of filters, seccomp(2).
+            InstallError::ListenerExists => StepError::Nested,
+            other => StepError::Filter(other),
+        })?;
         sender.send(listener).ok();
         free.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })

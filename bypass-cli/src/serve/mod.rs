@@ -64,7 +64,7 @@ pub(crate) enum ServeError {
     Descriptor { option: &'static str, number: i32, source: io::Error },
     #[error("--ready-fd: the byte could not be written; keep the other end open until it comes")]
     Ready(#[source] io::Error),
-    #[error("{call} failed")]
+    #[error("{call} failed; `ulimit -a` and `bypass-cli doctor` may say why")]
     Call { call: &'static str, source: io::Error },
 }
 

@@ -34,6 +34,8 @@ pub(crate) const SCENARIOS: Group = (
         Scenario { name: "policy_files_are_wrong", requires: &[], run: policy },
         Scenario { name: "files_cannot_be_written", requires: &[], run: files },
         Scenario { name: "no_such_program", requires: &[], run: no_program },
+        Scenario { name: "one_run_within_another", requires: &[], run: nested },
+        Scenario { name: "hardly_any_descriptors", requires: &[], run: descriptors },
         Scenario { name: "what_was_said_is_in_the_docs", requires: &[], run: documented },
     ],
 );
@@ -285,6 +287,22 @@ fn no_program(world: &World) -> Result {
     Ok(())
 }
 
+/// The kernel has one listener for a chain of filters.
+fn nested(world: &World) -> Result {
+    let mut command = world.bypass(&[])?;
+    command.arg(world.program("bypass-cli")?).args(["run", "--", "true"]);
+    told(command, OWN, &["under a supervisor already", "leave `run` out"])?;
+    Ok(())
+}
+
+fn descriptors(world: &World) -> Result {
+    let mut command = world.as_user("sh");
+    command.args(["-c", "ulimit -n 8; exec \"$0\" run -- true"]);
+    command.arg(world.program("bypass-cli")?);
+    told(command, OWN, &["ulimit"])?;
+    Ok(())
+}
+
 /// What people look for when they have met a message.
 fn documented(_: &World) -> Result {
     let page = include_str!("../../../docs/troubleshooting.md");
@@ -308,6 +326,8 @@ fn documented(_: &World) -> Result {
         "changes nothing",
         "no such descriptor was inherited",
         "no such program in PATH",
+        "under a supervisor already",
+        "failed; `ulimit -a`",
     ] {
         ensure!(page.contains(message), "docs/troubleshooting.md does not have `{message}`");
     }
