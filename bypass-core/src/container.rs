@@ -172,6 +172,12 @@ impl Container {
         self.shared.stats.snapshot()
     }
 
+    /// The counters themselves, for who reads them more often, or after the end.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Stats> {
+        Arc::clone(&self.shared.stats)
+    }
+
     /// Whether and how the container has ended.
     #[must_use]
     pub fn end(&self) -> Option<End> {

@@ -88,7 +88,7 @@ pub use self::publish::{
     HostPort, PortMap, Protocol, Publish, PublishConflict, PublishList, PublishParseError,
 };
 pub use self::reason::Reason;
-pub use self::stats::{Outcome, Snapshot, Stats, Times};
+pub use self::stats::{Distribution, Outcome, Snapshot, Stats, Times};
 pub use self::supervisor::{AttachError, Settings, StartError, Supervisor};
 pub use netns_socket::own_netns_cookie;
 

@@ -1,6 +1,6 @@
 //! Counters of one container: who may read them does not slow who writes them.
 //!
-//! Writers only add to relaxed atomics, so a snapshot taken meanwhile may hold a
+//! Writers only touch relaxed atomics, so a snapshot taken meanwhile may hold a
 //! verdict whose time is not yet counted; no count is ever lost.
 
 use std::collections::BTreeMap;
@@ -29,7 +29,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 6] =
+    /// Every outcome, in the order of the reports.
+    pub const ALL: [Self; 6] =
         [Self::Switched, Self::Host, Self::Left, Self::Denied, Self::Failed, Self::Gone];
 
     /// The name that logs and reports use.
@@ -53,6 +54,7 @@ pub struct Stats {
     counts: [[AtomicU64; Reason::ALL.len()]; Outcome::ALL.len()],
     continued: AtomicU64,
     parted: AtomicU64,
+    waiting: AtomicU64,
     connect: Histogram,
 }
 
@@ -62,6 +64,7 @@ impl Default for Stats {
             counts: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             continued: AtomicU64::new(0),
             parted: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             connect: Histogram::default(),
         }
     }
@@ -86,6 +89,33 @@ impl Stats {
 
     pub(crate) fn time_connect(&self, took: Duration) {
         self.connect.record(took);
+    }
+
+    pub(crate) fn set_waiting(&self, calls: usize) {
+        self.waiting.store(calls as u64, Relaxed);
+    }
+
+    /// How many calls wait for the network at the moment.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Adds what another one has counted up to now, as when its container has ended. Calls that wait
+    /// are not counted, so they are not added.
+    pub fn absorb(&self, other: &Self) {
+        let (ours, theirs) = (self.counts.iter().flatten(), other.counts.iter().flatten());
+        ours.zip(theirs).for_each(|(cell, more)| add(cell, more));
+        add(&self.continued, &other.continued);
+        add(&self.parted, &other.parted);
+        self.connect.absorb(&other.connect);
+    }
+
+    /// How long `connect` took, as [`Snapshot::connect_us`] has it, in numbers that can be added to
+    /// those of other containers.
+    #[must_use]
+    pub fn connect_times(&self) -> Distribution {
+        self.connect.distribution()
     }
 
     /// What has been counted up to now. Each number is exact; numbers of one snapshot may be a few calls
@@ -147,6 +177,42 @@ pub struct Times {
     pub max: f64,
 }
 
+/// A distribution of durations, in nanoseconds: who has two of them can add them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Distribution {
+    /// How many were measured.
+    pub count: u64,
+    /// All of them together.
+    pub sum: u64,
+    /// For each of [`Distribution::BOUNDS`], how many were shorter.
+    pub shorter: Vec<u64>,
+}
+
+impl Distribution {
+    /// Powers of two, from 4 µs to 34 ms.
+    pub const BOUNDS: [u64; 14] = [
+        1 << 12,
+        1 << 13,
+        1 << 14,
+        1 << 15,
+        1 << 16,
+        1 << 17,
+        1 << 18,
+        1 << 19,
+        1 << 20,
+        1 << 21,
+        1 << 22,
+        1 << 23,
+        1 << 24,
+        1 << 25,
+    ];
+}
+
+fn add(cell: &AtomicU64, more: &AtomicU64) {
+    cell.fetch_add(more.load(Relaxed), Relaxed);
+}
+
 /// Sub-divisions of each power of two: the width of a bucket is 1/16 of its value.
 const STEPS: usize = 16;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
@@ -157,6 +223,7 @@ const BUCKETS: usize = (OCTAVES - STEP_BITS as usize + 1) * STEPS;
 /// Logarithmic histogram of nanoseconds that any thread may read while one writes.
 struct Histogram {
     buckets: [AtomicU64; BUCKETS],
+    sum: AtomicU64,
     max: AtomicU64,
 }
 
@@ -168,7 +235,11 @@ impl std::fmt::Debug for Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), max: AtomicU64::new(0) }
+        Self {
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            sum: AtomicU64::new(0),
+            max: AtomicU64::new(0),
+        }
     }
 }
 
@@ -178,7 +249,26 @@ impl Histogram {
         if let Some(bucket) = self.buckets.get(bucket_of(nanos)) {
             bucket.fetch_add(1, Relaxed);
         }
+        self.sum.fetch_add(nanos, Relaxed);
         self.max.fetch_max(nanos, Relaxed);
+    }
+
+    fn absorb(&self, other: &Self) {
+        self.buckets.iter().zip(&other.buckets).for_each(|(cell, more)| add(cell, more));
+        add(&self.sum, &other.sum);
+        self.max.fetch_max(other.max.load(Relaxed), Relaxed);
+    }
+
+    fn distribution(&self) -> Distribution {
+        let mut count = 0;
+        let mut shorter = vec![0; Distribution::BOUNDS.len()];
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            let here = bucket.load(Relaxed);
+            count += here;
+            let below = Distribution::BOUNDS.iter().map(|bound| upper_bound(index) < *bound);
+            shorter.iter_mut().zip(below).filter(|(_, below)| *below).for_each(|(n, _)| *n += here);
+        }
+        Distribution { count, sum: self.sum.load(Relaxed), shorter }
     }
 
     fn snapshot(&self) -> Times {
@@ -257,6 +347,39 @@ mod tests {
         assert!((500.0..=532.0).contains(&times.p50), "{times:?}");
         assert!((990.0..=1000.0).contains(&times.p99), "{times:?}");
         assert_eq!(times.max, 1000.0);
+    }
+
+    #[test]
+    fn what_ended_is_added_to_what_was_before() {
+        let (past, ended) = (Stats::default(), Stats::default());
+        past.count(Outcome::Left, Reason::Ignored);
+        ended.count(Outcome::Left, Reason::Ignored);
+        ended.count(Outcome::Denied, Reason::DenyRule);
+        ended.count_continued();
+        ended.count_parted();
+        ended.set_waiting(3);
+        ended.time_connect(Duration::from_micros(20));
+        past.absorb(&ended);
+        let snapshot = past.snapshot();
+        assert_eq!(snapshot.reasons["left"]["ignored"], 2);
+        assert_eq!(snapshot.reasons["denied"]["deny_rule"], 1);
+        assert_eq!((snapshot.continued, snapshot.parted, past.waiting()), (1, 1, 0));
+        assert_eq!((snapshot.connect_us.count, snapshot.connect_us.max), (1, 20.0));
+        assert_eq!(past.connect_times(), ended.connect_times());
+    }
+
+    #[test]
+    fn a_distribution_counts_what_is_shorter_than_each_bound() {
+        let stats = Stats::default();
+        for nanos in [1, 4095, 4096, 8191, 8192, 1 << 40] {
+            stats.time_connect(Duration::from_nanos(nanos));
+        }
+        let times = stats.connect_times();
+        assert_eq!(times.count, 6);
+        assert_eq!(times.sum, 1 + 4095 + 4096 + 8191 + 8192 + (1 << 40));
+        assert_eq!(&times.shorter[..4], [2, 4, 5, 5]);
+        assert_eq!(Distribution::BOUNDS[..2], [4096, 8192]);
+        assert_eq!(Distribution::BOUNDS[13], 1 << 25);
     }
 
     proptest! {

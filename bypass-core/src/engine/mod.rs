@@ -233,6 +233,8 @@ impl<K: Kernel> Engine<K> {
     pub(crate) fn handle_timeout(&mut self, k: &mut K, now: Instant) {
         let stats = &self.stats;
         self.parked.expire(k, now, |outcome, reason| stats.count(outcome, reason));
+        // On every turn of the loop, so whoever reads it sees what the last one left.
+        stats.set_waiting(self.parked.len());
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.

@@ -64,7 +64,6 @@ impl<K: Kernel> Lot<K> {
         }
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn len(&self) -> usize {
         self.calls.len()
     }

@@ -88,6 +88,8 @@ pub struct Published {
     pub container_port: u16,
     /// How the application is reached, or was.
     pub way: Way,
+    /// Whether an application has it now. That one has closed it is noticed within a second.
+    pub in_use: bool,
 }
 
 /// How an application is reached by a published host address.
@@ -155,11 +157,18 @@ impl Ports {
 
     /// Every host address; those whose port was named come first.
     pub fn published(&self) -> impl Iterator<Item = Published> {
-        self.0.table.entries().map(|(index, entry)| Published {
-            protocol: entry.protocol,
-            host: entry.host,
-            container_port: entry.container_port,
-            way: self.0.lock(&[index]).first().map_or(Way::Unused, |slot| slot.way()),
+        self.0.table.entries().map(|(index, entry)| {
+            let slots = self.0.lock(&[index]);
+            let (way, in_use) = slots
+                .first()
+                .map_or((Way::Unused, false), |slot| (slot.way(), slot.sockets().next().is_some()));
+            Published {
+                protocol: entry.protocol,
+                host: entry.host,
+                container_port: entry.container_port,
+                way,
+                in_use,
+            }
         })
     }
 
