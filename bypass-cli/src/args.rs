@@ -3,6 +3,7 @@
 mod confine;
 mod policy;
 mod publish;
+mod visibility;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::confine::ConfineArgs;
 pub(crate) use self::policy::PolicyArgs;
 pub(crate) use self::publish::{PublishArgs, UdpArgs};
+pub(crate) use self::visibility::{AskedArgs, StatusArgs, TopArgs, VisibilityArgs, beside_of};
 use crate::explain::Question;
 use crate::profile::Base;
 
@@ -44,6 +46,11 @@ pub(crate) enum Command {
     /// Say what of this machine stands in the way, and what to do about it. The exit status is 1 if
     /// nothing can be bypassed.
     Doctor(DoctorArgs),
+    /// Say what `serve` or `daemon` serves: containers, verdicts on their calls by reason, published
+    /// ports and their state, and what is enforced.
+    Status(StatusArgs),
+    /// Show the same, live.
+    Top(TopArgs),
     /// Say what a policy makes of destinations, and which part of it decides. UDP is bypassed only
     /// as far as --udp of the other commands says.
     Explain(ExplainArgs),
@@ -173,6 +180,9 @@ pub(crate) struct ServeArgs {
     pub(crate) audit: AuditArgs,
 
     #[command(flatten)]
+    pub(crate) visibility: VisibilityArgs,
+
+    #[command(flatten)]
     pub(crate) confine: ConfineArgs,
 
     #[command(flatten)]
@@ -209,6 +219,9 @@ pub(crate) struct DaemonArgs {
 
     #[command(flatten)]
     pub(crate) audit: AuditArgs,
+
+    #[command(flatten)]
+    pub(crate) visibility: VisibilityArgs,
 
     #[command(flatten)]
     pub(crate) confine: ConfineArgs,

@@ -3,7 +3,7 @@
 //! `bypass-cli run` starts a command in namespaces of its own, `bypass-cli serve`
 //! serves containers that OCI runtimes start, `bypass-cli profile` prints the seccomp
 //! profile that those runtimes need, `bypass-cli oci-runtime` adds it to containers of engines that
-//! cannot, and `bypass-cli explain` says what a policy means.
+//! cannot, `bypass-cli explain` says what a policy means, and `bypass-cli status` and `top` what is served.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod args;
 mod audit;
 mod channel;
 mod confine;
+mod connections;
 mod daemon;
 mod doctor;
 mod drop_in;
@@ -29,6 +30,7 @@ mod report;
 mod run;
 mod serve;
 mod traps;
+mod visibility;
 
 use std::process::ExitCode;
 
@@ -40,7 +42,9 @@ use self::exit::Failure;
 fn main() -> ExitCode {
     // `run` starts this program again for each step inside the new namespaces, and `daemon` for the
     // other processes that it is made of.
-    if let Some(code) = run::stage().or_else(daemon::stage).or_else(drop_in::run) {
+    if let Some(code) =
+        run::stage().or_else(daemon::stage).or_else(visibility::stage).or_else(drop_in::run)
+    {
         return code;
     }
     if let Some(code) = oci::by_name() {
@@ -71,6 +75,8 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::print(&args).map_err(Failure::new),
         Command::OciRuntime(args) => Ok(oci::oci_runtime(&args)),
         Command::Doctor(args) => doctor::doctor(&args).map_err(Failure::new),
+        Command::Status(args) => visibility::status(&args).map_err(Failure::new),
+        Command::Top(args) => visibility::top(&args).map_err(Failure::new),
         Command::Explain(args) => explain::print(&args).map_err(Failure::new),
     };
     result.unwrap_or_else(|failure| failure.report())

@@ -71,7 +71,8 @@ impl Default for Stats {
 }
 
 impl Stats {
-    pub(crate) fn count(&self, outcome: Outcome, reason: Reason) {
+    /// A call has ended.
+    pub fn count(&self, outcome: Outcome, reason: Reason) {
         if let Some(cell) =
             self.counts.get(outcome as usize).and_then(|row| row.get(reason as usize))
         {
@@ -87,7 +88,8 @@ impl Stats {
         self.parted.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn time_connect(&self, took: Duration) {
+    /// A `connect` was handled in so much time.
+    pub fn time_connect(&self, took: Duration) {
         self.connect.record(took);
     }
 

@@ -12,7 +12,9 @@ use rustix::thread::{
 ///
 /// An ordinary user has none, in the user namespace that we are in. In those of its rootless
 /// containers it needs none: whoever made a user namespace has all there.
-pub(super) fn give_up(binds_low_ports: bool) -> Result<(), Errno> {
+///
+/// Returns whether there were any.
+pub(super) fn give_up(binds_low_ports: bool) -> Result<bool, Errno> {
     let kept =
         if binds_low_ports { CapabilitySet::NET_BIND_SERVICE } else { CapabilitySet::empty() };
     let had = capabilities(None)?;
@@ -33,11 +35,5 @@ pub(super) fn give_up(binds_low_ports: bool) -> Result<(), Errno> {
             inheritable: CapabilitySet::empty(),
         },
     )?;
-    if !had.permitted.is_empty() {
-        tracing::warn!(
-            "started with capabilities, which are given up: only containers in user namespaces of \
-             this user can be served (`--confine off` keeps them)"
-        );
-    }
-    Ok(())
+    Ok(!had.permitted.is_empty())
 }

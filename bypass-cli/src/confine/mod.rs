@@ -53,6 +53,8 @@ pub(crate) enum Role {
     Run,
     /// Containers are children of somebody else.
     Serve,
+    /// It has to do with no container.
+    Teller,
 }
 
 /// What the supervisor has given up, for reports and logs.
@@ -69,7 +71,7 @@ pub(crate) struct Confined {
 }
 
 impl Confined {
-    const NOTHING: Self = Self {
+    pub(crate) const NOTHING: Self = Self {
         seccomp: false,
         landlock: Landlock::NotSupported,
         not_dumpable: false,
@@ -81,6 +83,7 @@ impl Confined {
 #[derive(Debug)]
 pub(crate) struct Confinement {
     switch: Switch,
+    role: Role,
     confined: Confined,
 }
 
@@ -90,16 +93,16 @@ impl Confinement {
     pub(crate) fn begin(switch: Switch, role: Role) -> Result<Self, ConfineError> {
         if switch == Switch::Off {
             tracing::warn!("the supervisor is not confined, as `--confine off` wants it");
-            return Ok(Self { switch, confined: Confined::NOTHING });
+            return Ok(Self { switch, role, confined: Confined::NOTHING });
         }
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(ConfineError::Dumpable)?;
         let landlock = match role {
-            Role::Run => scope()?,
+            Role::Run | Role::Teller => scope()?,
             Role::Serve => Landlock::NotSupported,
         };
         let confined = Confined { landlock, not_dumpable: true, ..Confined::NOTHING };
-        Ok(Self { switch, confined })
+        Ok(Self { switch, role, confined })
     }
 
     /// Gives up all capabilities but, where it is needed, that to bind low ports. To be called
@@ -109,7 +112,14 @@ impl Confinement {
         binds_low_ports: bool,
     ) -> Result<(), ConfineError> {
         if self.switch == Switch::On {
-            capabilities::give_up(binds_low_ports).map_err(ConfineError::Capabilities)?;
+            let had_some =
+                capabilities::give_up(binds_low_ports).map_err(ConfineError::Capabilities)?;
+            if had_some && self.role != Role::Teller {
+                tracing::warn!(
+                    "started with capabilities, which are given up: only containers in user \
+                     namespaces of this user can be served (`--confine off` keeps them)"
+                );
+            }
             self.confined.no_capabilities = true;
         }
         Ok(())

@@ -12,21 +12,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::LocalSet;
 
-use super::DaemonError;
 use super::bypasses::Bypasses;
 use super::http::{self, Api, State};
+use super::{Channels, DaemonError};
 use crate::args::DaemonArgs;
-use crate::channel::Channel;
 use crate::serve::{PidFile, listen, path_or};
+use crate::visibility::{self, Asker};
 
 const API_NAME: &str = "bypass4netnsd.sock";
 const COM_NAME: &str = "bypass4netnsd-com.sock";
 
-/// The sockets of both APIs.
+/// The sockets of both APIs, and those for what is to be seen.
 #[derive(Debug)]
 pub(super) struct Sockets {
     api: Socket,
     com: Socket,
+    status: visibility::Sockets,
 }
 
 /// One of them. A file that we made is removed at the end.
@@ -43,7 +44,8 @@ impl Sockets {
             path_or(args.socket.as_deref(), API_NAME)?,
             path_or(args.com_socket.as_deref(), COM_NAME)?,
         );
-        let (mut passed_api, mut passed_com) = (None, None);
+        let status = args.visibility.path(&api);
+        let (mut passed_api, mut passed_com, mut passed_status) = (None, None, None);
         for number in sd_notify::listen_fds().map_err(DaemonError::Activation)? {
             let fd = crate::inherited::take(number).map_err(DaemonError::Activation)?;
             let listener = UnixListener::from(fd);
@@ -52,12 +54,17 @@ impl Sockets {
             let place = match at {
                 Some(at) if is_same(at, &api) => &mut passed_api,
                 Some(at) if is_same(at, &com) => &mut passed_com,
+                Some(at) if status.as_ref().is_some_and(|status| is_same(at, status)) => {
+                    &mut passed_status
+                }
                 at => return Err(DaemonError::Unexpected(at.map(Path::to_path_buf))),
             };
             listener.set_nonblocking(true).map_err(DaemonError::Activation)?;
             *place = Some(listener);
         }
-        Ok(Self { api: Socket::open(passed_api, api)?, com: Socket::open(passed_com, com)? })
+        let status = visibility::Sockets::open(&args.visibility, &api, passed_status)?;
+        let (api, com) = (Socket::open(passed_api, api)?, Socket::open(passed_com, com)?);
+        Ok(Self { api, com, status })
     }
 }
 
@@ -93,24 +100,28 @@ fn is_same(a: &Path, b: &Path) -> bool {
 pub(super) fn serve(
     args: &DaemonArgs,
     sockets: Sockets,
-    channel: Channel,
+    channels: Channels,
     supervisor: Child,
 ) -> Result<ExitCode, DaemonError> {
     let call = |call| move |source| DaemonError::Call { call, source };
     let pid_file = args.pid_file.clone().map(PidFile::write).transpose();
     let _pid_file = pid_file.map_err(|(path, source)| DaemonError::PidFile { path, source })?;
-    channel.set_nonblocking().map_err(call("ioctl"))?;
+    channels.requests.set_nonblocking().map_err(call("ioctl"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(call("epoll_create"))?;
     let tasks = LocalSet::new();
     let served = tasks.block_on(&runtime, async {
-        let bypasses = Mutex::new(Bypasses::new(channel).map_err(call("epoll_ctl"))?);
+        let bypasses = Mutex::new(Bypasses::new(channels.requests).map_err(call("epoll_ctl"))?);
         let state = Rc::new(State { bypasses, interfaces: Default::default() });
         for (socket, api) in [(&sockets.api, Api::Bypass), (&sockets.com, Api::Com)] {
             let listener = socket.listener().map_err(call("epoll_ctl"))?;
             tasks.spawn_local(http::serve(listener, api, Rc::clone(&state)));
+        }
+        if !sockets.status.are_none() {
+            let asker = Asker::new(channels.status).map_err(call("memfd_create"))?;
+            visibility::serve(&tasks, &sockets.status, asker).map_err(call("epoll_ctl"))?;
         }
         until_told(supervisor).await
     });

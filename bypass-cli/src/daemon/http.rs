@@ -17,9 +17,7 @@
 //! What cannot be done is 400 with a message, what is not there 404.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,12 +33,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize as _, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Mutex;
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::spawn_local;
 
 use super::api::{Object, Problem, Spec};
 use super::bypasses::Bypasses;
 use super::interfaces::{ContainerInterfaces, Interfaces};
-use crate::serve::check_user;
+use crate::connections;
 
 /// Connections of one API at a time; each may take about 20 KiB, and 64 for a body.
 const MAX_CONNECTIONS: usize = 64;
@@ -50,8 +48,6 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_HEAD: usize = 16 * 1024;
 /// How long a head may take to come, and then a body, and how long a connection may idle.
 const RECEIVED_WITHIN: Duration = Duration::from_secs(5);
-/// How long nobody is accepted after that has failed.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What requests are about.
 #[derive(Debug)]
@@ -67,42 +63,13 @@ pub(super) enum Api {
     Com,
 }
 
-/// Serves all who connect. Where there are as many as there may be, the oldest makes room: whoever
-/// idles keeps nobody out.
+/// Serves all who connect.
 pub(super) async fn serve(listener: UnixListener, api: Api, state: Rc<State>) {
-    let mut connections: VecDeque<JoinHandle<()>> = VecDeque::new();
-    loop {
-        let stream = match accept(&listener).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "could not accept a connection to the API");
-                // A peer that is refused is gone.
-                if error.raw_os_error().is_some() {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                continue;
-            }
-        };
-        connections.retain(|connection| !connection.is_finished());
-        if connections.len() >= MAX_CONNECTIONS
-            && let Some(oldest) = connections.pop_front()
-        {
-            tracing::warn!("{MAX_CONNECTIONS} connections to the API: the oldest makes room");
-            oldest.abort();
-        }
+    let converse = |stream| {
         let state = Rc::clone(&state);
-        connections.push_back(spawn_local(async move {
-            if let Err(error) = converse(stream, api, &state).await {
-                tracing::debug!(%error, "a connection to the API ended");
-            }
-        }));
-    }
-}
-
-async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
-    let (stream, _) = listener.accept().await?;
-    check_user(stream.peer_cred()?.uid())?;
-    Ok(stream)
+        async move { converse(stream, api, &state).await }
+    };
+    connections::serve(listener, "the API", MAX_CONNECTIONS, converse).await;
 }
 
 async fn converse(stream: UnixStream, api: Api, state: &Rc<State>) -> hyper::Result<()> {

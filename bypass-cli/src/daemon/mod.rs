@@ -36,6 +36,7 @@ use crate::args::{Cli, Command, DaemonArgs};
 use crate::channel::Channel;
 use crate::log::{self, Place};
 use crate::serve::{EndpointError, SocketPathError};
+use crate::visibility::PlaceError;
 
 /// The names under which the other processes are started; no command of the user's.
 const SUPERVISOR: &str = "<supervisor>";
@@ -48,6 +49,8 @@ pub(crate) enum DaemonError {
     SocketPath(#[from] SocketPathError),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     #[error(
         "--pid-file {}: cannot be written; give a file in a directory that you can write to", path.display()
     )]
@@ -58,8 +61,8 @@ pub(crate) enum DaemonError {
     )]
     Activation(#[source] io::Error),
     #[error(
-        "socket activation passed a socket at {0:?}, which is neither --socket nor --com-socket; \
-         make ListenStream= of the unit and the option the same"
+        "socket activation passed a socket at {0:?}, which is neither --socket nor --com-socket nor \
+         --status-socket; make ListenStream= of the unit and the option the same"
     )]
     Unexpected(Option<PathBuf>),
     #[error("{what}")]
@@ -83,8 +86,8 @@ pub(crate) fn stage() -> Option<ExitCode> {
     if name != SUPERVISOR {
         return None;
     }
-    let channel = args.next()?.to_str()?.parse().ok()?;
-    let channel = Channel::inherited(channel).ok()?;
+    let mut channel = || Channel::inherited(args.next()?.to_str()?.parse().ok()?).ok();
+    let (channel, asked) = (channel()?, channel()?);
     let both = args.next()? == "both";
     let line = [OsString::from("bypass-cli")].into_iter().chain(args);
     let Command::Daemon(args) = Cli::try_parse_from(line).ok()?.command else { return None };
@@ -93,7 +96,7 @@ pub(crate) fn stage() -> Option<ExitCode> {
         channel.send(&Numbered { number: 0, message }, None).ok();
         return Some(ExitCode::FAILURE);
     }
-    Some(supervise::supervise(&args, &channel))
+    Some(supervise::supervise(&args, &channel, asked))
 }
 
 fn place(args: &DaemonArgs, both: bool) -> Place<'_> {
@@ -113,25 +116,36 @@ pub(crate) fn daemon(
     // What is made here belongs to the user alone: the sockets above all.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let sockets = front::Sockets::open(args)?;
-    let (channel, supervisor) = start_supervisor(line, both)?;
-    front::serve(args, sockets, channel, supervisor)
+    let (channels, supervisor) = start_supervisor(line, both)?;
+    front::serve(args, sockets, channels, supervisor)
+}
+
+/// Ours to the supervisor.
+#[derive(Debug)]
+struct Channels {
+    /// For what is to be done.
+    requests: Channel,
+    /// For what is to be seen. It is another thread that answers: neither waits for the other.
+    status: Channel,
 }
 
 /// Starts the other process, and waits until it is ready.
-fn start_supervisor(line: &[OsString], both: bool) -> Result<(Channel, Child), DaemonError> {
+fn start_supervisor(line: &[OsString], both: bool) -> Result<(Channels, Child), DaemonError> {
     let call = |call| move |source| DaemonError::Call { call, source };
     let (ours, theirs) = Channel::pair().map_err(call("socketpair"))?;
-    let number = theirs.pass_on().map_err(call("fcntl"))?;
+    let (status, asked) = Channel::pair().map_err(call("socketpair"))?;
+    let number = |channel: &Channel| channel.pass_on().map_err(call("fcntl"));
     let mut child = this_program(SUPERVISOR)
-        .arg(number.to_string())
+        .arg(number(&theirs)?.to_string())
+        .arg(number(&asked)?.to_string())
         .arg(if both { "both" } else { "file" })
         .args(line)
         .spawn()
         .map_err(call("starting the supervisor"))?;
-    drop(theirs);
+    drop((theirs, asked));
     let received = ours.receive::<Numbered<Reply>>().map_err(call("recv"))?;
     match received.map(|(numbered, _)| numbered.message) {
-        Some(Reply::Ready) => Ok((ours, child)),
+        Some(Reply::Ready) => Ok((Channels { requests: ours, status }, child)),
         Some(Reply::Failed { what }) => {
             child.wait().ok();
             Err(DaemonError::Supervisor { what })

@@ -28,11 +28,12 @@ use crate::serve::{
     Confining, Containers, Endpoint, Handovers, Heed, PAUSE, ServeError, Treatment, drain, heed,
     signals,
 };
+use crate::visibility::{About, Ledger, tell};
 use crate::{exit, limits, log};
 
 /// Serves until there is nothing left to serve.
-pub(super) fn supervise(args: &DaemonArgs, channel: &Channel) -> ExitCode {
-    match begin(args) {
+pub(super) fn supervise(args: &DaemonArgs, channel: &Channel, asked: Channel) -> ExitCode {
+    match begin(args, asked) {
         Ok(mut supervision) => {
             let result = supervision.serve(channel);
             match result {
@@ -53,7 +54,7 @@ pub(super) fn supervise(args: &DaemonArgs, channel: &Channel) -> ExitCode {
     }
 }
 
-fn begin(args: &DaemonArgs) -> Result<Supervision<'_>, ServeError> {
+fn begin(args: &DaemonArgs, asked: Channel) -> Result<Supervision<'_>, ServeError> {
     let policies = Arc::new(Policies::read(&args.policy)?);
     let audit = AuditLog::open(&args.audit)?;
     let mut confinement = Confinement::begin(args.confine.confine, Role::Serve)?;
@@ -70,6 +71,10 @@ fn begin(args: &DaemonArgs) -> Result<Supervision<'_>, ServeError> {
     let supervisor = Supervisor::new()?;
     let needs = Needs { writes_memory: true, removes_files: true, children: Vec::new() };
     confinement.complete(&needs)?;
+    let ledger = Arc::new(Ledger::default());
+    let about = About { role: "daemon", confined: confinement.so_far() };
+    tell(asked, about, Arc::clone(&ledger))
+        .map_err(|source| ServeError::Call { call: "starting a thread", source })?;
     Ok(Supervision {
         args,
         policies,
@@ -77,6 +82,7 @@ fn begin(args: &DaemonArgs) -> Result<Supervision<'_>, ServeError> {
         signals,
         ended: Arc::new(ended),
         supervisor,
+        ledger,
         handovers: Handovers::default(),
         bypasses: HashMap::new(),
         log: None,
@@ -91,6 +97,7 @@ struct Supervision<'a> {
     signals: SignalFd,
     ended: Arc<OwnedFd>,
     supervisor: Supervisor,
+    ledger: Arc<Ledger>,
     handovers: Handovers,
     bypasses: HashMap<String, Served>,
     /// That of the bypass to come.
@@ -265,6 +272,8 @@ impl Supervision<'_> {
             treatment,
             Arc::clone(&self.policies),
             Arc::clone(&self.ended),
+            Arc::clone(&self.ledger),
+            Some(&id),
         );
         self.bypasses.insert(id, Served { endpoint, containers: Arc::new(containers) });
         Ok(())

@@ -16,6 +16,7 @@ use crate::exit;
 use crate::filter::Traps;
 use crate::metadata::Metadata;
 use crate::policy::{Policies, devices_suffice};
+use crate::visibility::{Entered, Ledger, Treated};
 
 #[derive(Debug)]
 pub(crate) struct Containers {
@@ -25,6 +26,9 @@ pub(crate) struct Containers {
     served: Mutex<Registry>,
     /// Written to when a container has ended.
     ended: Arc<OwnedFd>,
+    ledger: Arc<Ledger>,
+    /// What is published, in the ledger.
+    _ports: Entered,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +48,8 @@ impl Registry {
 #[derive(Debug)]
 struct Served {
     container: Container,
+    /// After the container: what it did is complete when it is struck off.
+    entered: Entered,
     /// What its policy depends on.
     annotations: BTreeMap<String, String>,
     annotated: Annotated,
@@ -144,6 +150,11 @@ impl Datagrams {
     }
 }
 
+/// What is told of how a container is held.
+fn treated(policy: &PolicyLayer, metadata: &str, host_udp: bool) -> Treated {
+    Treated { pin: policy.pins(), own_profile: Metadata::parse(metadata).is_some(), host_udp }
+}
+
 /// The process that a runtime hands over: it has just loaded its filter, or is about to execute the
 /// container's program. `None` if there is no such process here: some runtimes say 0.
 fn first_process(state: &ContainerProcessState) -> Option<PidFd> {
@@ -155,15 +166,20 @@ fn first_process(state: &ContainerProcessState) -> Option<PidFd> {
 
 impl Containers {
     /// `ended` is an eventfd that is written to when
-    /// [`forget_ended`](Self::forget_ended) has something to do.
+    /// [`forget_ended`](Self::forget_ended) has something to do. `only` is the id of the one container
+    /// that these are, if there is one.
     pub(crate) fn new(
         supervisor: Supervisor,
         treatment: Treatment,
         policies: Arc<Policies>,
         ended: Arc<OwnedFd>,
+        ledger: Arc<Ledger>,
+        only: Option<&str>,
     ) -> Self {
         let policies = RwLock::new(policies);
-        Self { supervisor, treatment, policies, served: Mutex::default(), ended }
+        let ports = ledger.publish(only, &treatment.ports);
+        let served = Mutex::default();
+        Self { _ports: ports, supervisor, treatment, policies, served, ended, ledger }
     }
 
     pub(crate) fn running(&self) -> usize {
@@ -177,6 +193,7 @@ impl Containers {
         let id = state.state.id;
         if id.is_empty() || id.len() > MAX_ID {
             tracing::warn!(bytes = id.len(), "refused a hand-over: the container has no usable id");
+            self.ledger.count_refused();
             return;
         }
         let annotations = state.state.annotations;
@@ -194,6 +211,7 @@ impl Containers {
         let mut registry = self.lock();
         if registry.closed {
             tracing::warn!(container = id, "refused a hand-over: it is served no longer");
+            self.ledger.count_refused();
             return;
         }
         let policy = self.policy(&id, &annotations, &annotated);
@@ -211,10 +229,12 @@ impl Containers {
                     "refused a session: its profile has fewer traps than the container's; its \
                      connect, bind and listen fail with ENOSYS"
                 );
+                self.ledger.count_refused();
                 return;
             }
             if served.container.join(listener.clone()) {
                 tracing::info!(container = id, "a session joined");
+                self.ledger.count_joined();
                 return;
             }
         }
@@ -244,14 +264,31 @@ impl Containers {
                     );
                 }
                 let metadata = state.metadata;
-                let served =
-                    Served { container, annotations, annotated, ports, metadata, host_datagrams };
+                let treated = treated(&policy, &metadata, host_datagrams);
+                let entered = self.ledger.admit(&id, container.counters(), treated);
+                let served = Served {
+                    container,
+                    entered,
+                    annotations,
+                    annotated,
+                    ports,
+                    metadata,
+                    host_datagrams,
+                };
                 if let Some(before) = registry.by_id.insert(id.clone(), served) {
                     registry.displaced.push((id, before));
                 }
             }
-            Err(error) => tracing::error!(container = id, "{}", exit::chain(&error)),
+            Err(error) => {
+                tracing::error!(container = id, "{}", exit::chain(&error));
+                self.ledger.count_refused();
+            }
         }
+    }
+
+    /// A hand-over did not come to its end.
+    pub(crate) fn note_refused(&self) {
+        self.ledger.count_refused();
     }
 
     /// Holds those that run, and those that come, to other policies.
@@ -271,6 +308,7 @@ impl Containers {
                 );
             }
             served.host_datagrams |= datagrams == Datagrams::OfHost;
+            served.entered.change(treated(&policy, &served.metadata, served.host_datagrams));
             let Served { ports, metadata, .. } = &*served;
             let settings = self.treatment.of(id, ports, &policy, datagrams, metadata);
             served.container.change(settings);

@@ -50,7 +50,10 @@ impl Handovers {
             drop(own);
             match received {
                 Ok(handoff) => containers.admit(handoff),
-                Err(error) => tracing::warn!("refused a hand-over: {}", exit::chain(&error)),
+                Err(error) => {
+                    tracing::warn!("refused a hand-over: {}", exit::chain(&error));
+                    containers.note_refused();
+                }
             }
         });
         if let Err(error) = started {

@@ -9,7 +9,7 @@ mod handovers;
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -25,10 +25,12 @@ pub(crate) use self::endpoint::{
 pub(crate) use self::handovers::Handovers;
 use crate::args::{PolicyArgs, ServeArgs};
 use crate::audit::{AuditLog, AuditLogError, Auditing};
+use crate::channel::Channel;
 use crate::confine::{ConfineError, Confinement, Needs, Role};
 use crate::exit;
 use crate::limits;
 use crate::policy::{Policies, PolicyError};
+use crate::visibility::{self, Ledger, PlaceError, Sockets, Teller};
 
 /// How long nobody is accepted after that has failed. Without descriptors a connection stays where
 /// it is, and asking for it again at once would do nothing else than that.
@@ -53,6 +55,8 @@ pub(crate) enum ServeError {
     Supervisor(#[from] StartError),
     #[error(transparent)]
     Confine(#[from] ConfineError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     #[error(
         "--pid-file {}: cannot be written; give a file in a directory that you can write to", path.display()
     )]
@@ -75,11 +79,12 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let path = socket_path(args.socket.as_deref())?;
     let ready_fd = args.ready_fd.map(|fd| inherited("ready-fd", fd)).transpose()?;
     let exit_fd = args.exit_fd.map(|fd| inherited("exit-fd", fd)).transpose()?;
+    // What is made here belongs to the user alone: the sockets above all.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let teller = start_teller(args, &path)?;
     let mut confinement = Confinement::begin(args.confine.confine, Role::Serve)?;
     let publishes = !list.is_empty() || args.publish_annotated;
     confinement.give_up_capabilities(publishes)?;
-    // What is made here belongs to the user alone: the socket above all.
-    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     limits::raise_open_files();
     let signals = signals().map_err(|source| ServeError::Call { call: "signalfd", source })?;
     let ended = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -103,7 +108,15 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
         publish_annotated: args.publish_annotated.then(|| Confining::published(&args.publish.udp)),
         neighbours: args.neighbours.handle_c2c_connections,
     };
-    let containers = Containers::new(Supervisor::new()?, treatment, policies, Arc::clone(&ended));
+    let ledger = Arc::new(Ledger::default());
+    let containers = Containers::new(
+        Supervisor::new()?,
+        treatment,
+        policies,
+        Arc::clone(&ended),
+        Arc::clone(&ledger),
+        None,
+    );
     let containers = Arc::new(containers);
     let endpoint = Endpoint::bind(&path)?;
     let pid_file = args.pid_file.clone().map(PidFile::write).transpose();
@@ -112,8 +125,15 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     confinement.complete(&Needs {
         writes_memory: args.publish.confining(&list, true).is_some() || publishes,
         removes_files: true,
-        children: Vec::new(),
+        children: teller.iter().map(|(teller, _)| teller.id()).collect(),
     })?;
+    let _teller = teller
+        .map(|(teller, channel)| {
+            let about = visibility::About { role: "serve", confined: confinement.so_far() };
+            visibility::tell(channel, about, ledger).map(|()| teller)
+        })
+        .transpose()
+        .map_err(|source| ServeError::Call { call: "starting a thread", source })?;
     tracing::info!(socket = %path.display(), "serving");
     if let Some(fd) = ready_fd {
         std::fs::File::from(fd).write_all(b"1").map_err(ServeError::Ready)?;
@@ -129,6 +149,16 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, ServeError> {
         ),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The process that tells what is served, and the channel by which it asks; `None` if nobody is to be told.
+fn start_teller(args: &ServeArgs, path: &Path) -> Result<Option<(Teller, Channel)>, ServeError> {
+    let sockets = Sockets::open(&args.visibility, path, None)?;
+    if sockets.are_none() {
+        return Ok(None);
+    }
+    let started = Teller::start(sockets, args.confine.confine);
+    started.map(Some).map_err(|source| ServeError::Call { call: "starting a process", source })
 }
 
 /// What the main thread listens to beside the socket.
