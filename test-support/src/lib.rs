@@ -22,6 +22,7 @@
 //! - [`bundle`]: OCI bundles for rootless runtimes
 //! - [`harness`] and [`requirement`]: scenarios as trials; a missing requirement
 //!   shows as an ignored trial, or fails where the environment demands it
+//! - [`terminal`]: a terminal that programs run in, and what is to be seen on it
 //! - [`sockopt`]: socket options by name, for the fixtures
 
 pub mod attack;
@@ -39,6 +40,7 @@ pub mod stacks;
 pub mod stage;
 #[expect(unsafe_code, reason = "fork(2) and untyped socket options have no safe wrapper")]
 pub mod sys;
+pub mod terminal;
 pub mod world;
 
 pub use failure::{Failure, Result};

@@ -28,17 +28,21 @@ pub(crate) enum PlaceError {
     Metrics { at: SocketAddr, source: io::Error },
 }
 
-/// A UNIX socket. A file that we made is removed at the end.
+/// A UNIX socket.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) listener: UnixListener,
-    made: Option<PathBuf>,
+    pub(super) made: Option<Made>,
 }
+
+/// A file that we made, which is removed at the end.
+#[derive(Debug)]
+pub(super) struct Made(PathBuf);
 
 impl Place {
     pub(crate) fn make(path: PathBuf) -> Result<Self, PlaceError> {
         check_directory(&path)?;
-        Ok(Self { listener: listen(&path)?, made: Some(path) })
+        Ok(Self { listener: listen(&path)?, made: Some(Made(path)) })
     }
 
     /// One that a service manager has made.
@@ -47,11 +51,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Made {
     fn drop(&mut self) {
-        if let Some(path) = &self.made {
-            std::fs::remove_file(path).ok();
-        }
+        std::fs::remove_file(&self.0).ok();
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn tell(channel: Channel, about: About, ledger: Arc<Ledger>) -> io::R
                 break;
             }
         }
-        tracing::debug!("nobody asks for the status any more");
+        tracing::warn!("no status is told any more: who asked for it has gone");
     };
     std::thread::Builder::new().name("status".into()).stack_size(STACK).spawn(run)?;
     Ok(())
@@ -113,11 +113,11 @@ fn entries(directory: &str) -> u64 {
     std::fs::read_dir(directory).map_or(0, |entries| entries.count() as u64)
 }
 
-/// The second number of `/proc/self/statm` (proc_pid_statm(5)), which counts pages.
+/// What `/proc/self/status` (proc_pid_status(5)) says in kB.
 fn resident() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 /// Its frames and the buffer of a received message on the heap; nothing recurses.

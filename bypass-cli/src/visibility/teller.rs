@@ -15,7 +15,7 @@ use tokio::task::LocalSet;
 
 use super::ask::Asker;
 use super::http;
-use super::place::{Place, Sockets};
+use super::place::{Made, Place, Sockets};
 use crate::args::{LogArgs, LogFormat, Switch};
 use crate::channel::Channel;
 use crate::confine::{Confinement, Needs, Role};
@@ -34,8 +34,8 @@ pub(crate) struct Teller {
     child: Child,
     /// It ends as well when nobody has this any more.
     _life: Option<ChildStdin>,
-    /// The files are removed by us.
-    _sockets: Sockets,
+    /// Its socket's. The socket itself is its alone: when it has gone, nobody waits for an answer.
+    _made: Option<Made>,
 }
 
 impl Teller {
@@ -64,7 +64,8 @@ impl Teller {
             .process_group(0)
             .spawn()?;
         let life = child.stdin.take();
-        Ok((Self { child, _life: life, _sockets: sockets }, ours))
+        let made = sockets.unix.and_then(|place| place.made);
+        Ok((Self { child, _life: life, _made: made }, ours))
     }
 
     pub(crate) fn id(&self) -> u32 {

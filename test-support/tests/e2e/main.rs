@@ -42,6 +42,7 @@ mod serve_sessions;
 mod servers;
 mod transparency;
 mod udp;
+mod visibility;
 mod world_selftest;
 
 use std::process::ExitCode;
@@ -87,4 +88,5 @@ const GROUPS: &[Group] = &[
     daemon::SCENARIOS,
     daemon_life::SCENARIOS,
     fairness::SCENARIOS,
+    visibility::SCENARIOS,
 ];
