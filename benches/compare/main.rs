@@ -16,7 +16,6 @@
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::print_stderr, reason = "it says what it is doing meanwhile")]
 
-mod bypass4netns;
 mod echoes;
 mod figure;
 mod measure;

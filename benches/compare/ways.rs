@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
+use test_support::bypass4netns::{self, Bypass4netns};
 use test_support::failure::{Context, Result};
 use test_support::stacks::{self, BYPASS, HOST, Port, Stack};
 use test_support::{World, fail};
 
-use crate::bypass4netns::{self, Bypass4netns};
 use crate::measure::Setting;
 
 /// One way to the network.
@@ -133,7 +133,7 @@ pub(crate) fn all(setting: &Setting<'_>) -> Result<Vec<Way>> {
     let rootlesskit = stacks::rootlesskit(setting.world);
     let rootlesskit = rootlesskit.map(|found| found.map(|it| Way::Stack(Role::Forwarder, it)));
     for (name, way) in
-        [("RootlessKit", rootlesskit), (bypass4netns::NAME, bypass4netns::usable(setting))]
+        [("RootlessKit", rootlesskit), (bypass4netns::NAME, usable_bypass4netns(setting))]
     {
         match way {
             Ok(way) => ways.extend(way),
@@ -142,4 +142,13 @@ pub(crate) fn all(setting: &Setting<'_>) -> Result<Vec<Way>> {
         }
     }
     Ok(ways)
+}
+
+/// The agent, if it is installed and connects.
+fn usable_bypass4netns(setting: &Setting<'_>) -> Result<Option<Way>> {
+    let Some(program) = bypass4netns::find() else { return Ok(None) };
+    let agent = Bypass4netns::start(setting.world, &program, bypass4netns::NAME, &[])?;
+    let way = Way::Bypass4netns(agent);
+    setting.client(&way, &["cycles", &setting.byte_address(), "1"]).context("a first container")?;
+    Ok(Some(way))
 }

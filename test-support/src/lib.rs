@@ -28,6 +28,7 @@
 pub mod attack;
 pub mod book;
 pub mod bundle;
+pub mod bypass4netns;
 pub mod census;
 pub mod failure;
 pub mod harness;

@@ -1,5 +1,7 @@
 //! The ways to the network that are compared.
 
+mod rootful;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Read, Write};
@@ -16,6 +18,7 @@ use crate::process::{self, PATIENCE, Running};
 use crate::requirement::find_program;
 use crate::world::{CONGESTION, HOST_V4};
 use crate::{World, ensure};
+use rootful::Rootful;
 
 /// MTU inside, for the user-space stacks: the largest that they take and what container
 /// engines choose for them, since they are fastest with it.
@@ -27,6 +30,8 @@ pub const HOST: &str = "host";
 pub const BYPASS: &str = "bypass-cli";
 /// Name of the row of slirp4netns.
 pub const SLIRP: &str = "slirp4netns";
+/// Name of the row of what needs root.
+pub const ROOTFUL: &str = "veth + NAT";
 
 /// A port that a server may bind, and that its stack publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +81,7 @@ enum Way {
     Host,
     Bypass,
     Attached(Box<Namespace>),
+    Rootful(Rootful),
 }
 
 impl Stack {
@@ -126,13 +132,15 @@ impl Stack {
                 command
             }
             Way::Attached(namespace) => namespace.enter(world, program),
+            Way::Rootful(namespace) => namespace.enter(world, program),
         })
     }
 
     /// Where the remote reaches a server that has bound `port` at any address.
     #[must_use]
     pub fn published(&self, port: Port) -> SocketAddr {
-        SocketAddr::new(HOST_V4.into(), self.shift.host(port))
+        let host = if matches!(self.way, Way::Rootful(_)) { rootful::HOST } else { HOST_V4 };
+        SocketAddr::new(host.into(), self.shift.host(port))
     }
 }
 
@@ -168,6 +176,19 @@ pub fn rootlesskit(world: &World) -> Result<Option<Stack>> {
     let shift = Shift(4_000);
     let way = Way::Attached(Namespace::rootlesskit(world, shift)?.into());
     Ok(Some(Stack { name: "RootlessKit", way, shift }))
+}
+
+/// What needs root: veth pairs, and the kernel's address translation. `None` if `iptables` is not
+/// installed.
+///
+/// # Errors
+/// When it cannot be set up.
+pub fn rootful(world: &World) -> Result<Option<Stack>> {
+    if find_program("iptables").is_none() {
+        return Ok(None);
+    }
+    let way = Way::Rootful(Rootful::new(world)?);
+    Ok(Some(Stack { name: ROOTFUL, way, shift: Shift(0) }))
 }
 
 impl Shift {

@@ -151,6 +151,16 @@ impl World {
         command
     }
 
+    /// `program` as the ordinary user in a network namespace by its name, such as `remote`.
+    pub fn as_user_in(&self, namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let inner = self.as_user(program);
+        let mut command = self.on_host("nsenter");
+        command.arg(format!("--net=/run/netns/{namespace}")).arg("--").arg(inner.get_program());
+        command.args(inner.get_args());
+        command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command
+    }
+
     /// `bypass-cli run OPTIONS --` as the ordinary user; add the command.
     ///
     /// # Errors

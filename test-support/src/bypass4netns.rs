@@ -2,59 +2,76 @@
 //! that is measured becomes a container. How long that takes to start is not measured.
 
 use std::cell::Cell;
+use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use test_support::failure::{Context, Result};
-use test_support::process::{self, PATIENCE, Running};
-use test_support::requirement::find_program;
-use test_support::{World, bundle};
 
-use crate::measure::Setting;
-use crate::ways::Way;
+use crate::failure::{Context, Result};
+use crate::process::{self, PATIENCE, Running};
+use crate::requirement::find_program;
+use crate::{World, bundle};
 
 /// Name of the program and of its column.
-pub(crate) const NAME: &str = "bypass4netns";
+pub const NAME: &str = "bypass4netns";
+
+/// The executable of that name on PATH, unless it is ours by its other name.
+#[must_use]
+pub fn find() -> Option<PathBuf> {
+    let path = env::var("PATH").unwrap_or_default();
+    let places = path.split(':').chain(crate::world::PATH.split(':'));
+    let found = places.map(|place| Path::new(place).join(NAME)).find(|path| path.is_file())?;
+    // `make install` makes a link to ours.
+    let ours = fs::canonicalize(&found).is_ok_and(|path| path.ends_with("bypass-cli"));
+    (!ours).then_some(found)
+}
 
 /// A running agent.
-pub(crate) struct Bypass4netns {
+#[derive(Debug)]
+pub struct Bypass4netns {
     /// Ends with its handle.
-    _running: Running,
+    running: Running,
     runtime: &'static str,
     socket: PathBuf,
+    name: String,
     containers: Cell<u32>,
 }
 
-/// The agent, if it is installed and connects.
-pub(crate) fn usable(setting: &Setting<'_>) -> Result<Option<Way>> {
-    if find_program(NAME).is_none() {
-        return Ok(None);
-    }
-    let way = Way::Bypass4netns(Bypass4netns::start(setting.world)?);
-    setting.client(&way, &["cycles", &setting.byte_address(), "1"]).context("a first container")?;
-    Ok(Some(way))
-}
-
 impl Bypass4netns {
-    fn start(world: &World) -> Result<Self> {
+    /// Starts `program` with options beside those that it needs; `name` tells its containers
+    /// from those of others.
+    ///
+    /// # Errors
+    /// When there is no runtime, or it does not become ready.
+    pub fn start(world: &World, program: &Path, name: &str, options: &[&str]) -> Result<Self> {
         let runtime = RUNTIMES.into_iter().find(|name| find_program(name).is_some());
         let runtime = runtime.context("there is neither crun nor runc")?;
-        let socket = world.runtime_dir().join("bypass4netns.sock");
-        let mut command = world.as_user(NAME);
+        let socket = world.runtime_dir().join(format!("{name}.sock"));
+        let mut command = world.as_user(program);
         command.arg("--socket").arg(&socket).args(["--ignore", "127.0.0.0/8"]);
         // It says on standard output that it is ready, and ends when its input is closed.
-        command.args(["--ready-fd", "1", "--exit-fd", "0"]);
+        command.args(["--ready-fd", "1", "--exit-fd", "0"]).args(options);
         let running = process::start_interactive(&mut command)?;
         running.any_output(PATIENCE)?;
-        Ok(Self { _running: running, runtime, socket, containers: Cell::new(0) })
+        Ok(Self { running, runtime, socket, name: name.to_owned(), containers: Cell::new(0) })
+    }
+
+    /// Process id of the agent.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
     }
 
     /// A container of its own for one program.
-    pub(crate) fn command(&self, world: &World, words: &[&str]) -> Result<Command> {
+    ///
+    /// # Errors
+    /// When its bundle cannot be written.
+    pub fn command(&self, world: &World, words: &[&str]) -> Result<Command> {
         let number = self.containers.get();
         self.containers.set(number + 1);
-        let name = format!("{NAME}-{number}");
+        let name = format!("{}-{number}", self.name);
         // Programs of the world lie in directories that a container does not show by itself.
         let program = Path::new(words.first().context("no program")?);
         let directory = program.parent().filter(|path| path.is_absolute());
