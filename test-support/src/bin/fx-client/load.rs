@@ -64,7 +64,8 @@ fn one_datagram(socket: &UdpSocket, sent: &[u8]) -> io::Result<()> {
     }
 }
 
-fn summary(mut times: Vec<Duration>, failures: &BTreeMap<String, u64>) -> Value {
+/// Percentiles in µs, and what failed how often.
+pub(crate) fn summary(mut times: Vec<Duration>, failures: &BTreeMap<String, u64>) -> Value {
     times.sort_unstable();
     json!({
         "done": times.len(),

@@ -16,6 +16,10 @@
 //! fx-client moves COUNT ADDR...          UDP sockets that connect, send and dissolve
 //! fx-client sends COUNT ADDR...          UDP sockets that send without being connected
 //! fx-client askers ADDR COUNT            UDP clients, one datagram and its echo each
+//! fx-client connections ADDR CLIENTS MILLIS   connect, read to the end, close, in parallel; how often
+//! fx-client requests ADDR COUNT          64 bytes and their echo over one connection; times
+//! fx-client opens FILE COUNT             open and close; times
+//! fx-client commands COUNT COMMAND...    a command from start to end; times
 //! fx-client killings OWN REMOTE COUNT    a server and its client, killed at any moment
 //! fx-client flood KIND ADDR PROCESSES     one kind of call all the time, until killed
 //! fx-client busy OWN REMOTE              that client, until it is killed
@@ -34,6 +38,7 @@ mod churn;
 mod datagrams;
 mod flood;
 mod load;
+mod paces;
 mod relatives;
 mod sequence;
 
@@ -109,6 +114,12 @@ fn run(arguments: &[&str]) -> Result<Value> {
         ["moves", count, rest @ ..] => churn::moves(count.parse()?, &addresses(rest)?),
         ["sends", count, rest @ ..] => churn::sends(count.parse()?, &addresses(rest)?),
         ["askers", address, count] => churn::askers(address.parse()?, count.parse()?),
+        ["connections", address, clients, millis] => {
+            paces::connections(address.parse()?, clients.parse()?, millis.parse()?)
+        }
+        ["requests", address, count] => paces::requests(address.parse()?, count.parse()?),
+        ["opens", path, count] => paces::opens(path, count.parse()?),
+        ["commands", count, words @ ..] => paces::commands(count.parse()?, words),
         ["killings", own, remote, count] => {
             churn::killings(own.parse()?, remote.parse()?, count.parse()?)
         }
