@@ -20,9 +20,9 @@ SOAK ?= 20
 SEED ?=
 # make fuzz TARGET=engine RUNS=10000000, or TIME=60 for seconds; without, all and 4 seconds
 TARGET ?=
-export RUNS TIME SANITIZE SEED
+export RUNS TIME SANITIZE SEED COMPARE
 
-.PHONY: help book build install install-built uninstall demo test fmt lint unit kernel e2e programs stacks attack weakened parity openapi soak fuzz miri bench setup-book setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
+.PHONY: help book build install install-built uninstall demo test fmt lint unit kernel e2e programs stacks attack weakened parity openapi soak fuzz miri bench bench-targets setup-book setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -118,7 +118,11 @@ book: setup-book ## Build docs/ as a book into target/book, and check every link
 miri: ## The tests of what is pure, under Miri; takes a nightly toolchain with Miri
 	scripts/miri
 
-bench: setup-bench ## Micro-benchmarks, and a comparison with other stacks and with the targets
+bench: setup-bench ## The benchmark report in docs/benchmarks, about 15 minutes; ARGS=--quick, COMPARE=old.json
+	scripts/bench $(ARGS)
+
+# The quick version is plain `cargo bench`: this, after preparing the machine.
+bench-targets: setup-bench ## Micro-benchmarks, and a comparison with other stacks and with the targets
 	$(CARGO) bench --package bypass-benches
 
 setup-book setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks: setup-%:
