@@ -1,6 +1,8 @@
 //! The command line: values that are only checked here for their form.
 
+mod config;
 mod confine;
+mod help;
 mod policy;
 mod publish;
 mod visibility;
@@ -10,8 +12,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use bypass_core::AuditLimits;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{Resettable, Str};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub(crate) use self::config::ConfigArgs;
 pub(crate) use self::confine::ConfineArgs;
 pub(crate) use self::policy::PolicyArgs;
 pub(crate) use self::publish::{PublishArgs, UdpArgs};
@@ -21,7 +25,8 @@ use crate::profile::Base;
 
 /// Host-speed networking for rootless containers.
 #[derive(Debug, Parser)]
-#[command(name = "bypass-cli", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "bypass-cli", version, max_term_width = 100, arg_required_else_help = true,
+          after_long_help = help::CLI)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -31,28 +36,40 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a command in its own user and network namespace, with connections to the outside
     /// made at host speed.
+    #[command(after_long_help = help::RUN)]
     Run(RunArgs),
     /// Serve containers whose OCI runtime hands over a seccomp listener.
+    #[command(after_long_help = help::SERVE)]
     Serve(ServeArgs),
     /// Serve containers that engines announce over HTTP, as bypass4netnsd does for nerdctl.
+    #[command(after_long_help = help::DAEMON)]
     Daemon(DaemonArgs),
-    /// Print the seccomp profile that hands containers over to `serve`. It needs the options on
-    /// policy, publishing and UDP that `serve` is given: they decide which calls are trapped.
+    /// Print the seccomp profile that hands containers over to `serve`.
+    ///
+    /// It needs the options on policy, publishing and UDP that `serve` is given: they decide which calls
+    /// are trapped.
+    #[command(after_long_help = help::PROFILE)]
     Profile(ProfileArgs),
-    /// Be an OCI runtime that hands its containers over to `serve`, in front of another runtime: for
-    /// engines that drop `listenerPath`. Takes the options on policy, publishing and UDP that `serve`
-    /// is given.
+    /// Be an OCI runtime that hands its containers over to `serve`, in front of another runtime.
+    ///
+    /// It is for engines that drop `listenerPath`. It takes the options on policy, publishing and UDP
+    /// that `serve` is given.
+    #[command(after_long_help = help::OCI_RUNTIME)]
     OciRuntime(OciArgs),
-    /// Say what of this machine stands in the way, and what to do about it. The exit status is 1 if
-    /// nothing can be bypassed.
+    /// Say what of this machine stands in the way, and what to do about it.
+    #[command(after_long_help = help::DOCTOR)]
     Doctor(DoctorArgs),
-    /// Say what `serve` or `daemon` serves: containers, verdicts on their calls by reason, published
-    /// ports and their state, and what is enforced.
+    /// Say what `serve` or `daemon` serves.
+    ///
+    /// That is: containers, verdicts on their calls by reason, published ports and their state, and what is
+    /// enforced.
     Status(StatusArgs),
-    /// Show the same, live.
+    /// Show what `serve` or `daemon` serves, live.
     Top(TopArgs),
-    /// Say what a policy makes of destinations, and which part of it decides. UDP is bypassed only
-    /// as far as --udp of the other commands says.
+    /// Say what a policy makes of destinations, and which part of it decides.
+    ///
+    /// Nothing is connected. UDP is bypassed only as far as --udp of the other commands says.
+    #[command(after_long_help = help::EXPLAIN)]
     Explain(ExplainArgs),
 }
 
@@ -127,7 +144,8 @@ pub(crate) struct RunArgs {
     pub(crate) log: LogArgs,
 
     /// The command and its arguments.
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND",
+          value_hint = ValueHint::CommandWithArguments, help_heading = IN_GENERAL)]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -283,7 +301,8 @@ pub(crate) struct OciArgs {
     pub(crate) publish: PublishArgs,
 
     /// The runtime's own command line.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG",
+          help_heading = IN_GENERAL)]
     pub(crate) line: Vec<OsString>,
 }
 
@@ -304,17 +323,21 @@ pub(crate) struct ExplainArgs {
     pub(crate) policy: PolicyArgs,
 
     /// Ask for the container with this id.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", help_heading = "Container")]
     pub(crate) container: Option<String>,
 
     /// Ask for a container with this annotation. Can be repeated.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_annotation)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_annotation,
+          help_heading = "Container")]
     pub(crate) annotation: Vec<(String, String)>,
 
     /// Destinations, like `tcp://10.1.2.3:443` or `udp://[fd00::1]:53`.
-    #[arg(required = true, value_name = "DESTINATION")]
+    #[arg(required = true, value_name = "DESTINATION", help_heading = IN_GENERAL)]
     pub(crate) destinations: Vec<Question>,
 }
+
+/// Not under the heading of what stands before it.
+const IN_GENERAL: Resettable<Str> = Resettable::Reset;
 
 fn parse_annotation(text: &str) -> Result<(String, String), &'static str> {
     let (key, value) = text.split_once('=').ok_or("write it like org.example/name=web")?;

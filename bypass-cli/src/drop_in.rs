@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory as _, Parser};
 use ipnet::IpNet;
 
 use crate::args::{Cli, Command};
@@ -129,6 +129,24 @@ struct Ended {
     /// For standard error.
     complained: String,
     status: u8,
+}
+
+/// Their command lines, for man pages and completions.
+pub(crate) fn commands() -> [clap::Command; 2] {
+    let notes = |command| {
+        format!(
+            "Notes:\n  The program is bypass-cli by another name. It takes the flags of the one that is\n  \
+             so called, and reads no configuration file: see bypass-cli-{command}(1)."
+        )
+    };
+    [
+        Bypass4netns::command()
+            .about("Serve containers as bypass4netns does")
+            .after_long_help(notes("serve")),
+        Bypass4netnsd::command()
+            .about("Serve containers as bypass4netnsd does")
+            .after_long_help(notes("daemon")),
+    ]
 }
 
 /// Runs as that program, if it was called by its name.

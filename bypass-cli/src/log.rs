@@ -50,7 +50,7 @@ pub(crate) fn init<'a>(args: &LogArgs, place: impl Into<Place<'a>>) -> Result<()
         file.map_err(|source| LogError::Open { path: path.into(), source }).map(Mutex::new)
     };
     let (writer, colours) = match place.into() {
-        Place::StandardError => (BoxMakeWriter::new(io::stderr), is_terminal()),
+        Place::StandardError => (BoxMakeWriter::new(io::stderr), wants_colours()),
         Place::File(path) => (BoxMakeWriter::new(open(path)?), false),
         Place::Both(path) => (BoxMakeWriter::new(open(path)?.and(io::stderr)), false),
     };
@@ -78,6 +78,9 @@ fn left_out_in_json(lines: u64) -> String {
         .to_string()
 }
 
-fn is_terminal() -> bool {
-    io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none()
+/// As clap decides it for its own messages: see no-color.org, by which an empty value says nothing.
+fn wants_colours() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let able = set("TERM").is_some_and(|terminal| terminal != "dumb");
+    io::IsTerminal::is_terminal(&io::stderr()) && able && set("NO_COLOR").is_none()
 }

@@ -11,6 +11,7 @@ mod annotations;
 mod args;
 mod audit;
 mod channel;
+mod config;
 mod confine;
 mod connections;
 mod daemon;
@@ -19,6 +20,7 @@ mod drop_in;
 mod exit;
 mod explain;
 mod filter;
+mod generate;
 mod inherited;
 mod limits;
 mod log;
@@ -32,6 +34,7 @@ mod serve;
 mod traps;
 mod visibility;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -50,14 +53,16 @@ fn main() -> ExitCode {
     if let Some(code) = oci::by_name() {
         return code;
     }
-    let cli = match Cli::try_parse() {
+    if let Some(code) = generate::run() {
+        return code;
+    }
+    let line = match config::complete(std::env::args_os().collect()) {
+        Ok(line) => line,
+        Err(error) => return Failure::new(error).report(),
+    };
+    let cli = match Cli::try_parse_from(&line.words) {
         Ok(cli) => cli,
-        Err(said) => {
-            // Help and version are no failures; what is left is ours, not the command's.
-            let status = if said.use_stderr() { exit::OWN_FAILURE } else { 0 };
-            said.print().ok();
-            return ExitCode::from(status);
-        }
+        Err(said) => return refuse(&said, line.from.as_deref()),
     };
     let result = match cli.command {
         Command::Run(args) => log::init(&args.log, log::Place::StandardError)
@@ -68,8 +73,8 @@ fn main() -> ExitCode {
             .and_then(|()| serve::serve(&args).map_err(Failure::new)),
         Command::Daemon(args) => {
             log::init(&args.log, args.log_file.as_deref()).map_err(Failure::new).and_then(|()| {
-                let line: Vec<_> = std::env::args_os().skip(1).collect();
-                daemon::daemon(&args, &line, false).map_err(Failure::new)
+                let words = line.words.get(1..).unwrap_or_default();
+                daemon::daemon(&args, words, false).map_err(Failure::new)
             })
         }
         Command::Profile(args) => profile::print(&args).map_err(Failure::new),
@@ -80,4 +85,23 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::print(&args).map_err(Failure::new),
     };
     result.unwrap_or_else(|failure| failure.report())
+}
+
+/// Says what is wrong with the command line, to which a file may have added.
+fn refuse(said: &clap::Error, from: Option<&Path>) -> ExitCode {
+    said.print().ok();
+    if !said.use_stderr() {
+        // Help and version are no failures.
+        return ExitCode::SUCCESS;
+    }
+    if let Some(path) = from {
+        note(&format!("{} gives options too; --no-config leaves it out", path.display()));
+    }
+    // Ours, not the command's.
+    ExitCode::from(exit::OWN_FAILURE)
+}
+
+#[expect(clippy::print_stderr, reason = "what a user has to know about an error")]
+fn note(text: &str) {
+    eprintln!("bypass-cli: {text}");
 }

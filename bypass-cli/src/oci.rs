@@ -27,6 +27,7 @@ use self::bundle::{Bundle, BundleError};
 use self::line::Line;
 use crate::annotations::{self, Annotated, Mode};
 use crate::args::{Cli, Command as CliCommand, OciArgs};
+use crate::config;
 use crate::exit;
 use crate::filter::Traps;
 use crate::policy::{Policies, PolicyError, devices_suffice};
@@ -75,8 +76,8 @@ pub(crate) fn oci_runtime(args: &OciArgs) -> ExitCode {
 /// some engines take a path without arguments: the arguments are all the runtime's. Ours may be in
 /// `BYPASS_OPTIONS`, between spaces.
 pub(crate) fn by_name() -> Option<ExitCode> {
-    let mut words = std::env::args_os();
-    let name = words.next()?;
+    let mut arguments = std::env::args_os();
+    let name = arguments.next()?;
     let name = Path::new(&name).file_name()?.to_str()?.strip_prefix(NAME)?;
     let runtime = match name.strip_prefix('-') {
         Some(runtime) => Some(runtime.into()),
@@ -85,7 +86,14 @@ pub(crate) fn by_name() -> Option<ExitCode> {
     };
     let options = std::env::var("BYPASS_OPTIONS").unwrap_or_default();
     let options = ["bypass-cli", "oci-runtime"].into_iter().chain(options.split_whitespace());
-    let args = match Cli::try_parse_from(options) {
+    let words = match config::complete(options.map(OsString::from).collect()) {
+        Ok(line) => line.words,
+        Err(error) => {
+            warn(&exit::chain(&error));
+            return Some(ExitCode::from(1));
+        }
+    };
+    let args = match Cli::try_parse_from(words) {
         Ok(Cli { command: CliCommand::OciRuntime(args) }) => args,
         Ok(_) => return None,
         Err(error) => {
@@ -94,7 +102,7 @@ pub(crate) fn by_name() -> Option<ExitCode> {
         }
     };
     let runtime = runtime.or(args.runtime);
-    Some(oci_runtime(&OciArgs { runtime, line: words.collect(), ..args }))
+    Some(oci_runtime(&OciArgs { runtime, line: arguments.collect(), ..args }))
 }
 
 const NAME: &str = "bypass-runtime";

@@ -16,15 +16,18 @@ use crate::args::PolicyArgs;
 pub(crate) struct Policies {
     options: PolicyLayer,
     file: PolicyFile,
+    config: PolicyFile,
 }
 
 /// The policy makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PolicyError {
-    #[error("--policy {}: cannot be read; name a file that you can read", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    #[error("{option} {}: cannot be read; name a file that you can read", path.display())]
+    Read { option: &'static str, path: PathBuf, source: io::Error },
     #[error("--policy: {0}")]
     File(PolicyFileError),
+    #[error("--config: {0}")]
+    Config(PolicyFileError),
     #[error("the order of the options: {0}")]
     Order(RuleConflict),
     #[error("{0}")]
@@ -36,31 +39,40 @@ impl Policies {
     pub(crate) fn read(args: &PolicyArgs) -> Result<Self, PolicyError> {
         let options = args.layer();
         check_order(&options.rules).map_err(PolicyError::Order)?;
-        let file = match args.file() {
-            None => PolicyFile::default(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|source| PolicyError::Read { path: path.clone(), source })?;
-                PolicyFile::parse(&path.to_string_lossy(), &text).map_err(PolicyError::File)?
-            }
+        let read = |option, path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(|source| PolicyError::Read {
+                option,
+                path: path.clone(),
+                source,
+            })
         };
-        let policies = Self { options, file };
+        let (mut file, mut config) = (PolicyFile::default(), PolicyFile::default());
+        if let Some(path) = args.file() {
+            let text = read("--policy", path)?;
+            file = PolicyFile::parse(&path.to_string_lossy(), &text).map_err(PolicyError::File)?;
+        }
+        if let Some(path) = args.config() {
+            let text = read("--config", path)?;
+            config = PolicyFile::parse_among_others(&path.to_string_lossy(), &text)
+                .map_err(PolicyError::Config)?;
+        }
+        let policies = Self { options, file, config };
         for layer in policies.each() {
             layer.check().map_err(PolicyError::WithoutEffect)?;
         }
         Ok(policies)
     }
 
-    /// For a container that no section of the file is about.
+    /// For a container that no section of the files is about.
     pub(crate) fn general(&self) -> PolicyLayer {
-        PolicyLayer::stacked([&self.options, self.file.general()])
+        PolicyLayer::stacked([&self.options, self.file.general(), self.config.general()])
     }
 
     /// For this container.
     pub(crate) fn of(&self, id: &str, annotations: &BTreeMap<String, String>) -> PolicyLayer {
-        PolicyLayer::stacked(
-            [&self.options].into_iter().chain(self.file.layers_for(id, annotations)),
-        )
+        let [file, config] =
+            [&self.file, &self.config].map(|file| file.layers_for(id, annotations));
+        PolicyLayer::stacked([&self.options].into_iter().chain(file).chain(config))
     }
 
     /// Whether the device that a datagram socket is bound to keeps it to the policy, whichever
@@ -73,9 +85,13 @@ impl Policies {
 
     /// The general policy, and that with each section.
     fn each(&self) -> impl Iterator<Item = PolicyLayer> {
-        let (options, general) = (&self.options, self.file.general());
-        let with = move |section| PolicyLayer::stacked([options, section, general]);
-        [self.general()].into_iter().chain(self.file.sections().map(with))
+        let (options, file, config) = (&self.options, self.file.general(), self.config.general());
+        let of_file = self.file.sections();
+        let of_file = of_file.map(move |one| PolicyLayer::stacked([options, one, file, config]));
+        let of_config = self.config.sections();
+        let of_config =
+            of_config.map(move |one| PolicyLayer::stacked([options, file, one, config]));
+        [self.general()].into_iter().chain(of_file).chain(of_config)
     }
 }
 

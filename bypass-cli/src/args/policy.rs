@@ -6,7 +6,7 @@ use bypass_core::{Action, DefaultAction, Ignored, Pattern, PolicyLayer, Preset, 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
-use super::Switch;
+use super::{ConfigArgs, Switch};
 
 /// What the command line says about the policy, and which file says more.
 #[derive(Args, Debug)]
@@ -39,6 +39,9 @@ pub(crate) struct PolicyArgs {
     /// Read more of the policy from this file, in TOML; what these options say comes first.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 impl PolicyArgs {
@@ -56,6 +59,11 @@ impl PolicyArgs {
 
     pub(crate) fn file(&self) -> Option<&PathBuf> {
         self.policy.as_ref()
+    }
+
+    /// The file that has options of all kinds, among them a policy.
+    pub(crate) fn config(&self) -> Option<&PathBuf> {
+        self.config.file()
     }
 }
 

@@ -51,12 +51,24 @@ struct Section {
 }
 
 impl PolicyFile {
+    /// The keys of a policy at the top of a file.
+    pub const KEYS: &[&str] = read::GENERAL_KEYS;
+
     /// Reads the text of the file called `name`.
     ///
     /// # Errors
     /// The first mistake, with its line. Nothing is ignored: a file is read as it was meant, or not.
     pub fn parse(name: &str, text: &str) -> Result<Self, PolicyFileError> {
-        read::file(name, text)
+        read::file(name, text, true)
+    }
+
+    /// Reads what the text of a file that is about other things too says of a policy: of the keys at
+    /// its top those in [`KEYS`](Self::KEYS). The others are left to the caller.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), but for keys at the top that are not known.
+    pub fn parse_among_others(name: &str, text: &str) -> Result<Self, PolicyFileError> {
+        read::file(name, text, false)
     }
 
     /// What is said about every container.

@@ -10,7 +10,8 @@ use super::mistake::{PolicyFileError, PolicyMistake};
 use super::{PolicyFile, Section};
 use crate::policy::{Action, DefaultAction, Ignored, Pattern, PolicyLayer, Rule, check_order};
 
-pub(super) fn file(name: &str, text: &str) -> Result<PolicyFile, PolicyFileError> {
+/// `whole`: nothing but a policy is there. Otherwise other keys are somebody else's.
+pub(super) fn file(name: &str, text: &str, whole: bool) -> Result<PolicyFile, PolicyFileError> {
     let reader = Reader { name, text };
     let table = match DeTable::parse(text) {
         Ok(table) => table,
@@ -32,7 +33,7 @@ pub(super) fn file(name: &str, text: &str) -> Result<PolicyFile, PolicyFileError
                 };
                 file.sections.push(reader.section(section.span().start, table)?);
             }
-        } else if !reader.setting(&mut file.general, key, value)? {
+        } else if !reader.setting(&mut file.general, key, value)? && whole {
             return Err(reader.unknown(at, key, GENERAL_KEYS));
         }
     }
@@ -211,5 +212,5 @@ const IGNORE: &str = "ignore";
 const ALLOW_HOST_LOOPBACK: &str = "allow-host-loopback";
 const PIN: &str = "pin";
 
-const GENERAL_KEYS: &[&str] = &[DEFAULT, RULES, IGNORE, ALLOW_HOST_LOOPBACK, PIN, CONTAINER];
+pub(super) const GENERAL_KEYS: &[&str] = &[DEFAULT, RULES, IGNORE, ALLOW_HOST_LOOPBACK, PIN, CONTAINER];
 const SECTION_KEYS: &[&str] = &[ID, ANNOTATIONS, DEFAULT, RULES, IGNORE, ALLOW_HOST_LOOPBACK, PIN];
