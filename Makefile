@@ -11,6 +11,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/user
+MANDIR ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 PROGRAM ?= $${CARGO_TARGET_DIR:-target}/release/bypass-cli
 NAMES = bypass4netns bypass4netnsd
 UNITS = bypass4netnsd.service bypass4netnsd.socket
@@ -30,7 +34,7 @@ help: ## Show this list
 build: setup-build ## Build the release binary
 	$(CARGO) build --release --package bypass-cli
 
-install: build install-built ## Install the program, its other names and units for systemd: PREFIX=/usr/local DESTDIR=
+install: build install-built ## Install the program, its names, man pages, completions and units: PREFIX=/usr/local DESTDIR=
 
 # For packages, which build by themselves
 install-built:
@@ -41,6 +45,13 @@ install-built:
 	    sed 's|@BINDIR@|$(BINDIR)|' packaging/systemd/$$unit > "$(DESTDIR)$(UNITDIR)/$$unit"; \
 	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit"; \
 	done
+	generated=$$(mktemp --directory); trap 'rm -rf "$$generated"' EXIT; set -e; \
+	export SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2> /dev/null)}"; \
+	"$(PROGRAM)" generate "$$generated"; \
+	for place in man1:$(MANDIR)/man1 bash:$(BASHDIR) zsh:$(ZSHDIR) fish:$(FISHDIR); do \
+	    install --directory "$(DESTDIR)$${place#*:}"; \
+	    install --mode=644 --target-directory="$(DESTDIR)$${place#*:}" "$$generated/$${place%%:*}"/*; \
+	done
 
 uninstall: ## Remove what `make install` installed, with the same PREFIX and DESTDIR
 	rm -f "$(DESTDIR)$(BINDIR)/bypass-cli"
@@ -48,6 +59,11 @@ uninstall: ## Remove what `make install` installed, with the same PREFIX and DES
 	    ! [ "$$(readlink "$(DESTDIR)$(BINDIR)/$$name")" = bypass-cli ] || rm -f "$(DESTDIR)$(BINDIR)/$$name"; \
 	done
 	for unit in $(UNITS); do rm -f "$(DESTDIR)$(UNITDIR)/$$unit"; done
+	rm -f "$(DESTDIR)$(MANDIR)"/man1/bypass-cli-*.1
+	for name in bypass-cli $(NAMES); do \
+	    rm -f "$(DESTDIR)$(MANDIR)/man1/$$name.1" "$(DESTDIR)$(BASHDIR)/$$name" \
+	        "$(DESTDIR)$(ZSHDIR)/_$$name" "$(DESTDIR)$(FISHDIR)/$$name.fish"; \
+	done
 
 demo: setup-demo ## Compare throughput and connects with the host, slirp4netns and pasta
 	scripts/demo

@@ -42,10 +42,12 @@ pub(crate) struct Line {
 /// A line that makes no sense is left as it is, for whoever reads it next to say so.
 pub(crate) fn complete(words: Vec<OsString>) -> Result<Line, ConfigError> {
     let unchanged = |words| Line { words, from: None };
-    let Ok(matches) = Cli::command().try_get_matches_from(&words) else {
-        return Ok(unchanged(words));
-    };
+    let mut cli = Cli::command();
+    let Ok(matches) = cli.try_get_matches_from_mut(&words) else { return Ok(unchanged(words)) };
     let Some((command, given)) = matches.subcommand() else { return Ok(unchanged(words)) };
+    if !takes_file(cli.find_subcommand(command)) {
+        return Ok(unchanged(words));
+    }
     let Some((path, text)) = file_for(given)? else { return Ok(unchanged(words)) };
     let file = File::read(&path, &text)?;
 
@@ -68,6 +70,12 @@ fn option(name: &str, value: &OsStr) -> OsString {
     word
 }
 
+/// Not every command has options that are worth a file. (In a release build, what clap finds on a line cannot
+/// be asked whether there is such an option.)
+fn takes_file(command: Option<&clap::Command>) -> bool {
+    command.is_some_and(|command| command.get_arguments().any(|arg| arg.get_id() == CONFIG))
+}
+
 fn on_the_line(given: &ArgMatches, id: &str) -> bool {
     matches!(given.value_source(id), Some(ValueSource::CommandLine))
 }
@@ -77,12 +85,10 @@ const NO_CONFIG: &str = "no_config";
 
 /// The file that a command takes, and its text.
 fn file_for(given: &ArgMatches) -> Result<Option<(PathBuf, String)>, ConfigError> {
-    // Not every command has options that are worth a file.
-    let Ok(named) = given.try_get_one::<PathBuf>(CONFIG) else { return Ok(None) };
     if given.get_flag(NO_CONFIG) {
         return Ok(None);
     }
-    let (path, must_exist) = match named {
+    let (path, must_exist) = match given.get_one::<PathBuf>(CONFIG) {
         Some(path) => (path.clone(), true),
         None => match default_path(env::var_os("XDG_CONFIG_HOME"), env::var_os("HOME")) {
             Some(path) => (path, false),

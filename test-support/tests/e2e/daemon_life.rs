@@ -203,8 +203,19 @@ fn installed(world: &World) -> Result {
         ensure!(service.lines().any(|one| one == line), "no {line} in {service}");
     }
     ensure!(units.join("bypass4netnsd.socket").exists(), "no unit for the sockets");
+    let share = at.join("usr/share");
+    let places = [
+        ("man/man1", "bypass-cli-run.1"),
+        ("bash-completion/completions", "bypass-cli"),
+        ("zsh/site-functions", "_bypass4netns"),
+        ("fish/vendor_completions.d", "bypass4netnsd.fish"),
+    ];
+    for (directory, file) in places {
+        ensure!(share.join(directory).join(file).exists(), "no {file} in {directory}");
+    }
     make("uninstall")?;
-    for directory in [at.join("usr/bin"), units] {
+    let emptied = places.map(|(directory, _)| share.join(directory));
+    for directory in [at.join("usr/bin"), units].into_iter().chain(emptied) {
         ensure_eq!(fs::read_dir(&directory)?.count(), 0, "files in {directory:?}");
     }
     Ok(())

@@ -11,6 +11,7 @@ mod attack;
 mod audit;
 mod broken;
 mod client;
+mod command_line;
 mod confine;
 mod daemon;
 mod daemon_fixture;
@@ -57,6 +58,7 @@ fn main() -> Result<ExitCode> {
 const GROUPS: &[Group] = &[
     world_selftest::SCENARIOS,
     run_basics::SCENARIOS,
+    command_line::SCENARIOS,
     egress::SCENARIOS,
     policy::SCENARIOS,
     audit::SCENARIOS,
