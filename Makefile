@@ -17,6 +17,8 @@ ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 PROGRAM ?= $${CARGO_TARGET_DIR:-target}/release/bypass-cli
 NAMES = bypass4netns bypass4netnsd
+DIST = $${CARGO_TARGET_DIR:-target}/dist
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 UNITS = bypass4netnsd.service bypass4netnsd.socket
 # How many times as long as in CI: make soak SOAK=100
 SOAK ?= 20
@@ -26,7 +28,7 @@ SEED ?=
 TARGET ?=
 export RUNS TIME SANITIZE SEED COMPARE
 
-.PHONY: help book build install install-built uninstall demo test fmt lint unit kernel e2e programs stacks attack weakened parity openapi soak fuzz miri bench bench-targets setup-book setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks clean
+.PHONY: help book build install install-built uninstall demo test fmt lint unit kernel e2e programs stacks attack weakened parity openapi soak fuzz miri bench bench-targets setup-book setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks setup-release release-build deb deb-test reproducible packages deny msrv aarch64 release-check clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -141,7 +143,34 @@ bench: setup-bench ## The benchmark report in docs/benchmarks, about 15 minutes;
 bench-targets: setup-bench ## Micro-benchmarks, and a comparison with other stacks and with the targets
 	$(CARGO) bench --package bypass-benches
 
-setup-book setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks: setup-%:
+release-build: setup-build ## The program as it is released, the same bytes wherever it is built
+	scripts/release-build $(DIST)
+
+deb: release-build ## A Debian package of what `make install` installs
+	scripts/deb $(DIST)/release/bypass-cli $(DIST)/deb
+
+deb-test: deb ## Install the package on a clean Debian made for it, use it there as an ordinary user, remove it
+	scripts/deb-test $(DIST)/deb/*.deb
+
+reproducible: deb ## Build program and package once more, in another place, and compare the bytes
+	scripts/reproducible $(DIST)/release/bypass-cli $(DIST)/deb/*.deb
+
+packages: ## Package every crate as for crates.io, and build each from its package
+	scripts/packages
+
+deny: ## Licences, origins and known faults of dependencies (cargo-deny)
+	scripts/deny
+
+msrv: ## Compile everything with the oldest Rust that is promised
+	scripts/release-check rust-$(MSRV)
+
+aarch64: ## Type-check for 64-bit ARM
+	scripts/release-check aarch64
+
+release-check: setup-release ## All of these, and a table; about 8 minutes
+	scripts/release-check
+
+setup-book setup-build setup-demo setup-bench setup-fuzz setup-test setup-parity setup-programs setup-stacks setup-release: setup-%:
 	@scripts/setup $*
 
 clean: ## Remove what was built

@@ -179,17 +179,17 @@ fn way(decision: &Decision) -> Option<String> {
 }
 
 #[cfg(test)]
-mod doc;
+pub(crate) mod doc;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser as _;
 
     use super::*;
     use crate::args::{Cli, Command};
 
     /// The answers to a command line, of a host with a route to everywhere that is 192.0.2.1.
-    pub(super) fn answers(line: &[&str]) -> Vec<String> {
+    pub(crate) fn answers(line: &[&str]) -> Vec<String> {
         let Command::Explain(args) = Cli::parse_from(line).command else { panic!("{line:?}") };
         let policy = policy(&args).unwrap();
         let own: IpAddr = "192.0.2.1".parse().unwrap();

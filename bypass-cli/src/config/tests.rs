@@ -4,6 +4,8 @@ use clap::Parser as _;
 
 use super::*;
 use crate::args::Command;
+use crate::explain::doc::{Block, blocks, commands};
+use crate::explain::tests::answers;
 use crate::policy::Policies;
 
 /// The words of a line with a file of this text, behind the name of the program.
@@ -100,6 +102,41 @@ fn a_mistake_is_told_with_its_line_and_a_remedy() {
             }
         }
     }
+}
+
+#[test]
+fn every_example_of_the_reference_is_what_it_says() {
+    const NAME: &str = "config.toml";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(NAME);
+    let place = path.to_str().unwrap();
+    let read = |text: &str| File::read(&path, text).map_err(|error| error.to_string());
+    let (mut files, mut answered, mut refused) = (0, 0, None);
+    for Block { kind, text } in blocks(include_str!("../../../docs/config.md")) {
+        match kind {
+            "toml" => {
+                files += 1;
+                read(&text).unwrap();
+                std::fs::write(&path, &text).unwrap();
+            }
+            "toml refused" => refused = Some(read(&text).unwrap_err().replace(place, NAME)),
+            "text" => assert_eq!(refused.take().unwrap() + "\n", text),
+            "console" => {
+                for (words, printed) in commands(&text) {
+                    let words = words.iter().map(|word| if word == NAME { place } else { word });
+                    let line = complete(words.map(OsString::from).collect()).unwrap();
+                    let words: Vec<&str> =
+                        line.words.iter().map(|word| word.to_str().unwrap()).collect();
+                    let said: Vec<String> =
+                        answers(&words).iter().map(|answer| answer.replace(place, NAME)).collect();
+                    assert_eq!(said, printed);
+                    answered += said.len();
+                }
+            }
+            kind => panic!("a block of kind {kind:?}"),
+        }
+    }
+    assert!(files >= 2 && answered >= 4, "{files} files, {answered} answers");
 }
 
 #[test]

@@ -11,14 +11,14 @@ const REFERENCE: &str = include_str!("../../../docs/policy.md");
 const NAME: &str = "policy.toml";
 
 /// A fenced block: what stands behind the fence, and the lines.
-struct Block {
-    kind: &'static str,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) kind: &'static str,
+    pub(crate) text: String,
 }
 
-fn blocks() -> Vec<Block> {
+pub(crate) fn blocks(page: &'static str) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let mut lines = REFERENCE.lines();
+    let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if let Some(kind) = line.strip_prefix("```") {
             let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
@@ -29,7 +29,7 @@ fn blocks() -> Vec<Block> {
 }
 
 /// The commands of a console block, each with what it prints.
-fn commands(text: &str) -> Vec<(Vec<String>, Vec<String>)> {
+pub(crate) fn commands(text: &str) -> Vec<(Vec<String>, Vec<String>)> {
     let mut commands: Vec<(Vec<String>, Vec<String>)> = Vec::new();
     for line in text.replace("\\\n", " ").lines() {
         match line.strip_prefix("$ ") {
@@ -49,7 +49,7 @@ fn every_example_of_the_reference_is_what_it_says() {
     let path = directory.path().join(NAME);
     let (mut files, mut explained) = (0, 0);
     let mut refused = None;
-    for Block { kind, text } in blocks() {
+    for Block { kind, text } in blocks(REFERENCE) {
         match kind {
             "" => {}
             "toml" => {

@@ -212,5 +212,6 @@ const IGNORE: &str = "ignore";
 const ALLOW_HOST_LOOPBACK: &str = "allow-host-loopback";
 const PIN: &str = "pin";
 
-pub(super) const GENERAL_KEYS: &[&str] = &[DEFAULT, RULES, IGNORE, ALLOW_HOST_LOOPBACK, PIN, CONTAINER];
+pub(super) const GENERAL_KEYS: &[&str] =
+    &[DEFAULT, RULES, IGNORE, ALLOW_HOST_LOOPBACK, PIN, CONTAINER];
 const SECTION_KEYS: &[&str] = &[ID, ANNOTATIONS, DEFAULT, RULES, IGNORE, ALLOW_HOST_LOOPBACK, PIN];
