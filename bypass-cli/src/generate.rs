@@ -85,7 +85,7 @@ fn pages(cli: &mut Command) -> Vec<(String, Vec<u8>)> {
 
 /// One word: `bypass-cli-run`.
 fn name_of(command: &Command) -> String {
-    command.get_display_name().unwrap_or(command.get_name()).to_owned()
+    command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned()
 }
 
 fn page(command: Command, all: &[String]) -> Vec<u8> {
@@ -182,7 +182,7 @@ fn see_also(roff: &mut Roff, name: &str, all: &[String]) {
 }
 
 fn write(path: &Path, text: &[u8]) -> Result<(), GenerateError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(directory)
         .and_then(|()| fs::write(path, text))
         .map_err(|source| GenerateError::Write { path: path.into(), source })
