@@ -129,6 +129,18 @@ fn rules_that_follow_a_section_are_not_taken_for_general_ones() {
     assert_eq!(file.sections().next().unwrap().rules.len(), 1);
 }
 
+#[test]
+fn among_others_only_the_keys_of_a_policy_are_read() {
+    let text = "udp = 'all'\npin = 'off'\n[run]\nnet = 'pasta'\n";
+    let file = PolicyFile::parse_among_others("f", text).unwrap();
+    assert_eq!(file.general().pin, Some(false));
+    assert!(PolicyFile::parse("f", text).is_err());
+    // What is a policy's is read as strictly as elsewhere.
+    for text in ["udp = 'all'\npin = 'of'", "[[container]]\nid = 'x'\nudp = 'all'"] {
+        assert!(PolicyFile::parse_among_others("f", text).is_err(), "{text:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "(rules|default|ignore|pin|=|\\[|\\]|\\{|\\}|container|'any'|'deny'|deny|id|\n| |,|\"|ä|1)*") {
