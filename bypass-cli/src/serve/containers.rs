@@ -54,6 +54,8 @@ struct Served {
     annotations: BTreeMap<String, String>,
     annotated: Annotated,
     ports: Ports,
+    /// The ports in the ledger, where they are its own.
+    _listed: Option<Entered>,
     metadata: String,
     /// It may hold UDP sockets of the host.
     host_datagrams: bool,
@@ -204,6 +206,7 @@ impl Containers {
                     container = id,
                     "refused a hand-over: {error}; connect, bind and listen fail with ENOSYS there"
                 );
+                self.ledger.count_refused();
                 return;
             }
         };
@@ -240,7 +243,7 @@ impl Containers {
         }
         let ended = Arc::clone(&self.ended);
         let name = id.clone();
-        let ports = self.ports(&id, &annotated);
+        let (ports, listed) = self.ports(&id, &annotated);
         let settings = self.treatment.of(&id, &ports, &policy, datagrams, &state.metadata);
         let settings = match first {
             Some(process) => settings.first_process(process),
@@ -272,6 +275,7 @@ impl Containers {
                     annotations,
                     annotated,
                     ports,
+                    _listed: listed,
                     metadata,
                     host_datagrams,
                 };
@@ -344,8 +348,9 @@ impl Containers {
     }
 
     /// What a container publishes: its annotation's ports in place of those of all, where that may be.
-    fn ports(&self, id: &str, annotated: &Annotated) -> Ports {
-        match &annotated.publish {
+    /// Those of its own are in the ledger.
+    fn ports(&self, id: &str, annotated: &Annotated) -> (Ports, Option<Entered>) {
+        let ports = match &annotated.publish {
             None => self.treatment.ports.clone(),
             Some(list) if list.is_empty() => Ports::none(),
             Some(_) if self.treatment.publish_annotated.is_none() => {
@@ -364,7 +369,8 @@ impl Containers {
                             "published {host}/{protocol} -> {container_port}"
                         );
                     }
-                    ports
+                    let listed = self.ledger.publish(Some(id), &ports);
+                    return (ports, Some(listed));
                 }
                 Err(error) => {
                     tracing::error!(
@@ -376,7 +382,8 @@ impl Containers {
                     Ports::none()
                 }
             },
-        }
+        };
+        (ports, None)
     }
 
     fn datagrams(&self, policy: &PolicyLayer, annotated: &Annotated, metadata: &str) -> Datagrams {

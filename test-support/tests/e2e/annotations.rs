@@ -12,6 +12,7 @@ use test_support::{Result, World, ensure, ensure_eq};
 use crate::repl::Repl;
 use crate::rules::annotate;
 use crate::serve::{Agent, CRUN, runtime_command};
+use crate::visibility::status;
 
 pub(crate) const SCENARIOS: Group = (
     "annotations",
@@ -121,6 +122,13 @@ fn ports(world: &World) -> Result {
         if ports == own && expected == [false, true] {
             let udp = host.who("dgram", ([127, 0, 0, 1], 8098).into())?;
             ensure!(udp != "ECONNREFUSED" && udp != "EAGAIN", "UDP: {udp}: {}", log());
+            let seen = status(world)?;
+            let listed = seen["published"].as_array().into_iter().flatten();
+            let own: Vec<&str> = listed
+                .filter(|port| port["container"] == name.as_str())
+                .filter_map(|port| port["host"].as_str())
+                .collect();
+            ensure_eq!(own, ["127.0.0.1:8098"; 2], "{seen}");
         }
         let said = log().contains("counts with --publish-annotated only");
         ensure_eq!(said, ports == own && !options.contains(&"--publish-annotated"), "{}", log());

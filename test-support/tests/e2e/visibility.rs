@@ -78,7 +78,7 @@ fn command(world: &World, words: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-fn status(world: &World) -> Result<Value> {
+pub(crate) fn status(world: &World) -> Result<Value> {
     let finished =
         process::run(&mut command(world, &["status", "--json"])?, PATIENCE)?.success()?;
     Ok(serde_json::from_str(&finished.stdout)?)
