@@ -63,8 +63,10 @@ pub(crate) enum Command {
     ///
     /// That is: containers, verdicts on their calls by reason, published ports and their state, and what is
     /// enforced.
+    #[command(after_long_help = help::STATUS)]
     Status(StatusArgs),
     /// Show what `serve` or `daemon` serves, live.
+    #[command(after_long_help = help::TOP)]
     Top(TopArgs),
     /// Say what a policy makes of destinations, and which part of it decides.
     ///

@@ -162,6 +162,29 @@ Files:
   $XDG_CONFIG_HOME/bypass/config.toml
       The policy in it counts as well, after that of --policy.";
 
+pub(crate) const STATUS: &str = "\
+Examples:
+  $ bypass-cli status
+      What the server with the default socket serves: daemon first, then serve.
+  $ bypass-cli status --json --socket /run/user/1000/other-status.sock
+      The same for programs, of a server that was started with another socket.
+
+Exit status:
+  0     the server answered
+  125   there is none, or it is another user's";
+
+pub(crate) const TOP: &str = "\
+Examples:
+  $ bypass-cli top
+      Once a second, until q or Ctrl-C.
+  $ bypass-cli top --interval 0.2
+      Five times a second.
+
+Keys:
+  q       end
+  arrows  choose the container whose reasons are shown
+  s       another order: by rate, total or id";
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};

@@ -212,8 +212,12 @@ impl<'a> Reader<'a> {
     /// A path is looked for beside the file that names it.
     fn resolved(&self, arg: &Arg, text: String) -> OsString {
         let is_path = arg.get_value_parser().type_id() == ValueParser::path_buf().type_id();
+        // Such as `PATH|none`.
+        let names = arg.get_value_names().unwrap_or_default();
+        let is_word = text == "-"
+            || names.iter().any(|name| name.split('|').skip(1).any(|word| word == text));
         match self.path.parent() {
-            Some(directory) if is_path && text != "-" && !text.is_empty() => {
+            Some(directory) if is_path && !is_word && !text.is_empty() => {
                 directory.join(text).into_os_string()
             }
             _ => text.into(),
@@ -323,4 +327,5 @@ const ONLY_ON_THE_LINE: &[&str] = &[
 ];
 
 /// Options that several commands have, of which each has its own value.
-const ANOTHER_FOR_EACH: &[&str] = &["socket", "pid-file", "log-file"];
+const ANOTHER_FOR_EACH: &[&str] =
+    &["socket", "pid-file", "log-file", "status-socket", "metrics-listen"];

@@ -42,17 +42,26 @@ fn the_line_comes_before_the_file_and_a_table_before_what_is_above_it() {
         report = "/r.json"
         [serve]
         socket = "s.sock"
+        status-socket = "none"
+        [daemon]
+        status-socket = "./none"
+        metrics-listen = "127.0.0.1:9469"
     "#;
     for (line, expected) in [
         (
             "serve",
-            "serve --socket=D/s.sock --udp=connected --publish=8080:80 --publish=9090:90 --debug \
+            "serve --socket=D/s.sock --status-socket=none --udp=connected --publish=8080:80 --publish=9090:90 --debug \
              --audit-rate=16 --policy=D/policy.toml --audit=-",
         ),
         (
             "run --udp off -p 1:1 --audit x ls --debug",
             "run --net=pasta --report=/r.json --debug --audit-rate=16 --policy=D/policy.toml --udp off \
              -p 1:1 --audit x ls --debug",
+        ),
+        (
+            "daemon",
+            "daemon --status-socket=D/./none --metrics-listen=127.0.0.1:9469 --udp=connected --debug \
+             --audit-rate=16 --policy=D/policy.toml --audit=-",
         ),
         // Of what stands above the tables each command takes what it has.
         ("explain tcp://10.1.2.3:1", "explain --policy=D/policy.toml tcp://10.1.2.3:1"),
