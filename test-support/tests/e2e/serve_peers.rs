@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use test_support::census::Census;
@@ -118,20 +119,25 @@ fn strangers(world: &World) -> Result {
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(3)
 print('refused' if s.recv(1) == b'' else 'heard')";
     let agent = Agent::start(world, &[], &[])?;
-    let path = socket(world);
-    ensure_eq!(fs::metadata(&path)?.permissions().mode() & 0o077, 0, "mode for others");
+    keeps_strangers_out(world, &socket(world), TRY)?;
+    agent.running.told("the peer is user 65534", PATIENCE)
+}
+
+/// Another user cannot connect to this socket of the ordinary user's runtime directory, and where modes
+/// would let it, is hung up on. `python` connects to the path that it is given, and says `refused`.
+pub(crate) fn keeps_strangers_out(world: &World, path: &Path, python: &str) -> Result {
+    ensure_eq!(fs::metadata(path)?.permissions().mode() & 0o077, 0, "mode for others");
     let attempt = || {
         let mut command = world.on_host("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "python3", "-c"]);
-        process::run(command.arg(TRY).arg(&path), PATIENCE)
+        process::run(command.arg(python).arg(path), PATIENCE)
     };
     ensure!(attempt()?.stderr.contains("PermissionError"), "the mode keeps nobody out");
     let directory = world.runtime_dir();
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
     let tried = attempt();
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
-    let tried = tried?.success()?;
-    ensure_eq!(tried.stdout.trim(), "refused", "another user");
-    agent.running.told("the peer is user 65534", PATIENCE)
+    ensure_eq!(tried?.success()?.stdout.trim(), "refused", "another user");
+    Ok(())
 }

@@ -21,6 +21,7 @@ use test_support::{Result, World, ensure, ensure_eq};
 use crate::daemon_fixture::Daemon;
 use crate::repl::Repl;
 use crate::serve::{Agent, CRUN, runtime_command};
+use crate::serve_peers::keeps_strangers_out;
 
 const SETSID: Requirement = Requirement::Program("setsid");
 const CURL: Requirement = Requirement::Program("curl");
@@ -256,19 +257,7 @@ except (BrokenPipeError, ConnectionResetError):
     print('refused')";
     let agent = Agent::start(world, &[], &[])?;
     let path = socket(world);
-    ensure_eq!(fs::metadata(&path)?.permissions().mode() & 0o077, 0, "mode for others");
-    let attempt = || {
-        let mut command = world.on_host("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "python3", "-c"]);
-        process::run(command.arg(TRY).arg(&path), PATIENCE)
-    };
-    ensure!(attempt()?.stderr.contains("PermissionError"), "the mode keeps nobody out");
-    let directory = world.runtime_dir();
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
-    let tried = attempt();
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
-    ensure_eq!(tried?.success()?.stdout.trim(), "refused", "another user");
+    keeps_strangers_out(world, &path, TRY)?;
     agent.running.told("the peer is user 65534", PATIENCE)?;
     status(world)?;
     drop(agent);
