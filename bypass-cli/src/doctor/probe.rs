@@ -55,15 +55,22 @@ pub(super) fn hands_over(runtime: &Path) -> Result<(), String> {
         handed
     });
     running.kill().ok();
-    let mut said = String::new();
-    if let Some(stderr) = running.stderr.take() {
-        stderr.take(MAX_WORDS).read_to_string(&mut said).ok();
-    }
     running.wait().ok();
     let mut delete = Command::new(runtime);
     delete.arg("--root").arg(at("state")).args(["delete", "--force", &id]);
     delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().ok();
-    if handed { Ok(()) } else { Err(last_line(&said)) }
+    if handed { Ok(()) } else { Err(last_line(&said(&mut running))) }
+}
+
+/// What there is to read: a process that was left behind may have the other end as well.
+fn said(running: &mut Child) -> String {
+    let mut words = Vec::new();
+    if let Some(stderr) = running.stderr.take()
+        && rustix::io::ioctl_fionbio(&stderr, true).is_ok()
+    {
+        stderr.take(MAX_WORDS).read_to_end(&mut words).ok();
+    }
+    String::from_utf8_lossy(&words).into_owned()
 }
 
 fn pidfd_of(child: &Child) -> Option<OwnedFd> {

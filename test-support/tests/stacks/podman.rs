@@ -77,6 +77,7 @@ impl Podman {
         // A store of its own; the driver that takes no privilege on any file system.
         command.arg("--root").arg(self.store.join("storage"));
         command.arg("--runroot").arg(&self.runroot);
+        command.arg("--network-config-dir").arg(self.store.join("networks"));
         command.args([
             "--storage-driver=vfs",
             "--cgroup-manager=cgroupfs",
@@ -90,7 +91,8 @@ impl Podman {
 impl Engine for Podman {
     fn run(&self, world: &World, ask: &Ask<'_>) -> Result<Command> {
         let mut command = self.command(world);
-        command.args(["run", "--rm", "--net=none", "--name", ask.name]);
+        command.arg("run").arg(format!("--net={}", ask.network.unwrap_or("none")));
+        command.args(["--rm", "--name", ask.name]);
         command.arg(format!("--security-opt=seccomp={}", self.profile.display()));
         command.arg(format!("--user={}", ask.user)).arg(image::NAME).args(ask.words);
         Ok(command)
@@ -110,6 +112,12 @@ impl Engine for Podman {
 
     fn remove(&self, _world: &World, _name: &str) -> Option<Command> {
         None
+    }
+
+    fn make_network(&self, world: &World, name: &str) -> Option<Command> {
+        let mut command = self.command(world);
+        command.args(["network", "create", name]);
+        Some(command)
     }
 }
 
