@@ -11,10 +11,12 @@ use test_support::{bypass4netns, world};
 
 use crate::schema::Machine;
 
-/// Describes this machine, and the programs that will be measured.
-pub(crate) fn describe() -> Result<Machine> {
-    let load = read("/proc/loadavg")?;
-    let load = load.split(' ').next().context("no load average")?.parse()?;
+/// Describes this machine, and the programs that will be measured. `load`: the load average, if it is known
+/// from a better time than this.
+pub(crate) fn describe(load: Option<f64>) -> Result<Machine> {
+    let now = read("/proc/loadavg")?;
+    let now = now.split(' ').next().context("no load average")?.parse()?;
+    let load = load.unwrap_or(now);
     let memory = read("/proc/meminfo")?;
     let memory = field(&memory, "MemTotal:").context("MemTotal")?;
     let memory: u64 = memory.trim_end_matches(" kB").trim().parse()?;

@@ -66,6 +66,9 @@ struct Args {
     /// A report from before, to be compared with
     #[arg(long)]
     compare: Option<PathBuf>,
+    /// The load average from before all this was built, which is a load as well
+    #[arg(long)]
+    load: Option<f64>,
     /// Measure nothing: make tables and plots of the report.json that is there
     #[arg(long)]
     render: bool,
@@ -89,7 +92,7 @@ fn main() -> Result<ExitCode> {
 fn measure(args: &Args) -> Result<Report> {
     let (started, begun) = (Instant::now(), SystemTime::now());
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS }).max(1);
-    let machine = machine::describe()?;
+    let machine = machine::describe(args.load)?;
     if machine.load > markdown::QUIET && !args.quick {
         eprintln!(
             "bench: load average {}: other programs run here, and will be seen",
