@@ -39,7 +39,7 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    /// Starts it; the other end of its channel is for [`tell`](super::tell).
+    /// Starts it; the other end of its channel is for [`tell`](super::tell()).
     pub(crate) fn start(sockets: Sockets, confine: Switch) -> io::Result<(Self, Channel)> {
         let (ours, theirs) = Channel::pair()?;
         // Duplicates for the child, under numbers that its standard streams do not take.

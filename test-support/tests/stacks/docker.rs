@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use test_support::failure::Context as _;
 use test_support::harness::{Group, Scenario};
 use test_support::process::{self, Running};
 use test_support::requirement::Requirement;
@@ -48,6 +49,16 @@ struct Docker {
 /// Debian does not put it into PATH.
 pub(crate) const SCRIPT: &str = "/usr/share/docker.io/contrib/dockerd-rootless.sh";
 
+/// dockerd of a user takes any containerd whose socket is in the runtime directory, also of one that has
+/// ended, instead of its own.
+pub(crate) fn forget_containerd(world: &World) -> Result {
+    let left = world.runtime_dir().join("containerd");
+    if left.exists() {
+        std::fs::remove_dir_all(&left).context(left.display())?;
+    }
+    Ok(())
+}
+
 impl Docker {
     fn start(world: &World, who: Who, name: &str) -> Result<Self> {
         let image = Image::make(world)?;
@@ -66,6 +77,7 @@ impl Docker {
         let mut make =
             if who == Who::Root { world.on_host("mkdir") } else { world.as_user("mkdir") };
         process::run(make.arg(&run), LIMIT)?.success()?;
+        forget_containerd(world)?;
         let daemon = process::start(&mut daemon)?;
         // It listens earlier than it answers.
         daemon.told("API listen on", LIMIT)?;

@@ -148,6 +148,7 @@ fn docker(world: &World) -> Result {
     };
     let mut daemon = user(docker::SCRIPT);
     daemon.args(["-H", &socket, "--storage-driver=vfs"]);
+    docker::forget_containerd(world)?;
     let daemon = process::start(&mut daemon)?;
     // It listens earlier than it answers.
     daemon.told("API listen on", LIMIT)?;
