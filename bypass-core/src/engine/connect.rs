@@ -71,8 +71,9 @@ impl<K: Kernel> Engine<K> {
             && id.is_tcp()
             && k.tcp_state(&sock) != Some(TcpState::Close)
         {
-            let call = ConnectCall { target, sock, id, addr };
-            return answered(k, note, call, answer);
+            drop(sock);
+            // It may be interrupted as well.
+            return self.answer_connect(k, note, target.tid, &addr, answer, STOOD);
         }
         let call = ConnectCall { target, sock, id, addr };
         let ended = match self.whose(k, &id) {
@@ -173,13 +174,13 @@ impl<K: Kernel> Engine<K> {
         };
         let blocking = k.is_blocking(&call.sock);
         match k.probe(&call.sock, blocking) {
-            Probe::Answer(Step::Done) => return answered(k, note, call, Answer::Success),
+            Probe::Answer(Step::Done) => {
+                let ConnectCall { target, sock, addr, .. } = call;
+                drop(sock);
+                return self.answer_connect(k, note, target.tid, &addr, Answer::Success, STOOD);
+            }
             Probe::Answer(Step::InProgress) if blocking => {
-                let wait = Wait {
-                    success: (Outcome::Host, Reason::SocketState),
-                    timed_out: Errno::ALREADY,
-                    whose: Whose::Host,
-                };
+                let wait = Wait { success: STOOD, timed_out: Errno::ALREADY, whose: Whose::Host };
                 return self.park(k, note, call, wait, now);
             }
             Probe::Answer(Step::InProgress) => {
@@ -529,8 +530,11 @@ pub(super) fn answered<K: Kernel>(
 ) -> Ended {
     drop(call);
     k.answer(note, answer);
-    Some((Outcome::Host, Reason::SocketState))
+    Some(STOOD)
 }
+
+/// Of a socket of the host with a connection, or one under way.
+const STOOD: (Outcome, Reason) = (Outcome::Host, Reason::SocketState);
 
 /// The target has a host socket that it may not use for this, and there is no other to
 /// give: the call fails, confinement holds.

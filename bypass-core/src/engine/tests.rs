@@ -305,6 +305,20 @@ fn a_restarted_call_waits_for_the_same_connection() {
     assert_eq!(scene.answer(1), Some(Answer::Success));
 }
 
+/// As often as it takes: a timer may ring all the time.
+#[test]
+fn a_call_that_is_interrupted_before_its_answer_again_and_again_is_answered() {
+    let mut scene = Scene::new();
+    for _ in 0..5 {
+        scene.k.faults.insert(Fault::AnswerGone);
+        scene.connect(REMOTE);
+    }
+    scene.k.faults.clear();
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Success));
+    assert_eq!(scene.connect(REMOTE), Some(Answer::Fail(Errno::ISCONN)));
+    assert_eq!(scene.k.host_connects.len(), 1);
+}
+
 #[test]
 fn a_connected_host_socket_says_so_whatever_the_address() {
     for addr in [REMOTE, OTHER, LOOPBACK, IGNORED] {
